@@ -32,7 +32,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock without jumps that do not last; clones are one clock.
+/// A clock that ignores forward jumps of the wall clock that last less than a minute; see `Steady`. Clones share
+/// one state.
 #[derive(Debug, Clone)]
 pub struct SteadyClock<C> {
     clock: C,

@@ -1,4 +1,4 @@
-//! Adapters: one outside system each. The adapters do not depend on each other.
+//! Adapters: each connects the program to one external system. The adapters do not depend on each other.
 
 pub mod clock;
 pub mod embedded;

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Timeout of a request; a service that exceeds it counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Returns the name in which a request is made: the stated one, or `$USER`.
+/// Returns the user name for a request: the stated one, or `$USER`.
 pub(super) fn who(stated: &Option<String>) -> String {
     stated.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
 }
@@ -31,7 +31,7 @@ pub(super) fn get(url: &str, path: &str) -> Result<Value> {
     answer(url, agent().get(address(url, path)).header("authorization", bearer()).call())
 }
 
-/// Returns the status and the text of an answer, whatever they are.
+/// Returns the status and the body of a response, even if the status is an error.
 pub(super) fn text(url: &str, path: &str) -> Result<(u16, String)> {
     let response = agent().get(address(url, path)).header("authorization", bearer()).call();
     let mut response = response.with_context(|| unreachable_hint(url))?;

@@ -22,7 +22,7 @@ const PER_MIB: Duration = Duration::from_millis(250);
 const WAY_OUT: &str =
     "the database cannot continue, because its pages are damaged; restore a copy of the data dir";
 
-/// Number of portions that are read ahead.
+/// Number of portions (groups of records) that are read ahead.
 const PORTIONS_WAITING: usize = 2;
 
 thread_local! {

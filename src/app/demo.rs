@@ -31,10 +31,10 @@ use std::time::Duration;
 /// Seconds of log time per second of wall-clock time.
 const SPEED: u32 = 120;
 
-/// The log time at which the story begins.
+/// The log time at which the demo begins.
 const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
 
-/// The acts of the story, in minutes of log time.
+/// The acts (phases) of the demo's story, in minutes of log time.
 const SLOW_REQUESTS: std::ops::Range<i64> = 12..24;
 const SLOW_TESTS: std::ops::Range<i64> = 66..84;
 const STALL: std::ops::Range<i64> = 88..102;
@@ -63,7 +63,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         limits: Limits::default(),
         rules: Files { documents: Some(Documents::from(files)), ..Files::default() },
         clock,
-        // A print error is ignored here: the demo ends when the feeder cannot print the next act.
+        // A print error is ignored here: the demo ends when `feed` cannot print the next act.
         publish: Box::new(move |transition| say_coloured(told(transition, is_colour)).unwrap_or_default()),
         receivers: Some(receivers()?),
     };
@@ -103,7 +103,7 @@ fn told_in_all(registry: &ReceiverRegistry) -> Result<()> {
     ))
 }
 
-/// Sends the events of the story as the clock reaches them.
+/// Sends each event of the story when the clock reaches its time.
 async fn feed(clock: FastClock, worker: Sender, seconds: Option<u64>) -> Result<()> {
     let end = seconds.map(|seconds| START + Span::from_secs(seconds as i64 * i64::from(SPEED)));
     let mut story = Story::default();
@@ -151,12 +151,12 @@ fn act_at(now: Timestamp) -> &'static str {
     }
 }
 
-/// The generator of the events: its position in the story, and the events of active runs.
+/// The generator of the demo's events: its position in seconds of log time, and the events of active runs.
 #[derive(Debug, Default)]
 struct Story {
     second: i64,
     runs: u64,
-    /// Events of active runs, by their time in ms since START and a running number.
+    /// Future events of active runs. The key is their time in ms since `START` and a sequence number.
     planned: std::collections::BTreeMap<(i64, u64), Value>,
     seed: u64,
     count: u64,

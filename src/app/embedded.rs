@@ -100,7 +100,7 @@ pub async fn start<C: Clock + Clone + Send + 'static>(
     )
 }
 
-/// The lease of a process that is alone with its log. Nobody takes it, so it is rarely renewed.
+/// Lease duration of the embedded service. No other process competes for the lease, so it is rarely renewed.
 const ALONE_FOR: Duration = Duration::from_secs(3_600);
 
 type EmbeddedOwner<C> = Owner<EmbeddedFeed<C>, EmbeddedStore, C>;

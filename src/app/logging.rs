@@ -1,9 +1,9 @@
 //! The log of the service, on standard error.
 //!
-//! Intuition: the program that collects the log may stop reading, and then standard error blocks. Lines
-//! therefore pass through a queue that one thread empties. Invariant: only that thread waits for the
-//! collector. Lines that find the queue full are dropped and counted, and at the end the remaining lines are
-//! waited for at most the one second of [`tracing_appender`].
+//! Intuition: the program that collects the log may stop reading, and then standard error blocks. Lines therefore
+//! pass through a queue that one thread empties. Invariant: only that thread waits for the collector. Lines that find
+//! the queue full are dropped and counted, and at shutdown [`tracing_appender`] waits at most 1 s for the remaining
+//! lines.
 //! Rejected: a larger pipe (it fills, too), and omitting the lines of each request (the audit log consists of
 //! them).
 

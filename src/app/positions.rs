@@ -1,4 +1,4 @@
-//! How far files are published, kept in a file so that a later run can resume.
+//! Stores in a file how far each input file is published, so that a later run can resume there.
 
 use super::text;
 use anyhow::{Context, Result, anyhow};

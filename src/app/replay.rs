@@ -56,7 +56,7 @@ struct Settings<'a> {
     args: &'a ReplayArgs,
     /// All files that are read.
     inputs: Vec<PathBuf>,
-    /// The rules of a directory; `None` leaves those of the log.
+    /// The rules of a directory. `None` keeps the rules that the log contains.
     rules: Option<RuleSet>,
     limits: Limits,
     until: Option<Timestamp>,

@@ -14,7 +14,7 @@ const REFUSED_SHOWN: u64 = 10;
 /// Time between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// OwnershipQuota of `too_late` events above which a hint is printed.
+/// Share of `too_late` events, from 0 to 1, above which a hint is printed.
 const TOO_LATE_SHARE: f64 = 0.01;
 
 /// Reports refused events, and remembers the first one for each reason.
@@ -86,8 +86,7 @@ fn remedy(reason: Refusal) -> &'static str {
     }
 }
 
-/// Formats a place: `line 7` or `events.ndjson line 7`, and the index of an event behind the first of its
-/// line.
+/// Formats a place: `line 7` or `events.ndjson line 7`, and the index of an event that is not the first in its line.
 fn at(place: LinePlace<'_>, index: usize) -> String {
     let file = place.file.map_or(String::new(), |file| format!("{} ", file.display()));
     let index = if index > 0 { format!("[{index}]") } else { String::new() };

@@ -5,7 +5,7 @@ use super::BadConfig;
 /// The parts of the work that a process does; `all` means every part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles {
-    /// Owns partitions, or is their standby.
+    /// Owns partitions, or is the standby for them.
     pub ingest: bool,
     /// Serves the API, the web page and the micro service. Without it the process serves only health and
     /// metrics, and with `notify` also its receivers.

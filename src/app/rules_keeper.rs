@@ -103,7 +103,7 @@ pub struct KeeperParts {
     pub book: RuleDocuments,
     pub workers: Vec<Sender>,
     pub owner_metrics: Arc<OwnerMetrics>,
-    /// The log, which takes records of a bounded size.
+    /// The intake of the log, which limits the bytes of a record.
     pub intake: Arc<dyn Intake>,
 }
 
@@ -186,7 +186,7 @@ impl Keeper {
                 Ok(KeeperOrder::Change(change, reply)) => {
                     let was_refused = self.has_refused();
                     reply(self.change(change));
-                    // Files that were refused are judged again, beside what the change has made of the rest.
+                    // Refused files are checked again, because they may compile together with the changed documents.
                     was_refused
                 }
                 Err(RecvTimeoutError::Timeout) => false,
@@ -361,7 +361,7 @@ impl Keeper {
     }
 }
 
-/// Compiles a set, provided that the log takes it as one record.
+/// Compiles a rule set. A set that does not fit into one record of the log is refused.
 fn compiled(documents: &Documents, record_bytes_max: Option<usize>) -> Result<RuleSet, Refusal> {
     let rules = document::compile(documents).map_err(Refusal::Bad)?;
     let Some(max) = record_bytes_max else { return Ok(rules) };
@@ -400,7 +400,7 @@ fn changed(mut documents: Documents, change: Change, prefix: &str) -> Result<Doc
             documents.insert(format!("{prefix}{name}"), text);
         }
         Change::Remove { name } => {
-            // Lists show the documents that were added with their prefix.
+            // Lists show added documents with their prefix, so a name is accepted with and without it.
             let stored = [Some(format!("{prefix}{name}")), name.starts_with(prefix).then(|| name.clone())];
             let removed = stored.into_iter().flatten().find_map(|key| documents.remove(&key));
             if removed.is_none() {

@@ -39,8 +39,8 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     runtime.block_on(serve(&config, roles, signals))
 }
 
-/// Threads that a small service has besides the first: the runtime, its blocking calls, the worker, receivers,
-/// the log. Without them the libraries would panic at the first request.
+/// Number of threads that a small service starts: the runtime, its blocking calls, the worker, receivers, the log.
+/// If the system refused them later, the libraries would panic at the first request.
 const THREADS_MIN: usize = 12;
 
 /// Fails if the system refuses the threads that a service needs.
@@ -151,7 +151,7 @@ async fn serve(config: &Config, roles: Roles, signals: Signals) -> Result<u8> {
     }
 }
 
-/// Logs what runs, where and with what, because that is what a reader of the log asks first.
+/// Logs the version, address, mode, roles, rules and receivers, because a reader of the log needs these first.
 fn tell_start(config: &Config, roles: Roles, rules: usize, address: SocketAddr, mode: &str) {
     let receivers: Vec<&str> = config.receivers.all.iter().map(|receiver| &*receiver.policy.name).collect();
     let receivers = receivers.join(",");

@@ -48,8 +48,8 @@ pub struct Service<S> {
     shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     telling: Telling,
-    /// Dropping these two senders ends the thread that keeps the share of this process, and the canary's
-    /// thread.
+    /// Dropping `fleet` ends the thread that updates this process's share of the partitions. Dropping `canary` ends
+    /// the thread that sends canary events.
     fleet: Option<std::sync::mpsc::Sender<()>>,
     canary: Option<std::sync::mpsc::Sender<()>>,
     server: tokio::task::JoinHandle<()>,
@@ -164,7 +164,7 @@ pub async fn start_live(parts: LiveParts) -> Result<Service<redis::Shared>> {
     Ok(service)
 }
 
-/// Starts the thread that keeps the share of this process up to date. It ends when the returned sender is
+/// Starts the thread that updates this process's share of the partitions. It ends when the returned sender is
 /// dropped.
 fn keep_share(
     settings: &redis::Settings,
@@ -192,7 +192,7 @@ pub(super) fn sing(
     Ok(stop)
 }
 
-/// Builds the components that stand by for one partition.
+/// Builds the [`PartitionService`] of one partition.
 fn partition_service(
     parts: &LiveParts,
     partition: Partition,
@@ -256,8 +256,8 @@ fn join(own: &redis::Shared, nats: &nats::Settings) -> Result<(), PortError> {
     }
 }
 
-/// Keeps the signing key of alerts: no notification is delivered before it is known, and a store that has lost it
-/// alone gets it back before another process makes a new one.
+/// Reads the signing key of alerts periodically. No notification is delivered before the key is known. If Redis has
+/// lost only this key, the read writes it back before another process creates a new one.
 fn keep_key(signing: &Signing, outages: &Outages) {
     let mut is_unread = false;
     loop {
@@ -274,7 +274,7 @@ fn keep_key(signing: &Signing, outages: &Outages) {
     }
 }
 
-/// Time between two looks at the signing key of alerts.
+/// Time between two reads of the signing key of alerts.
 const KEY_EVERY: Duration = Duration::from_secs(2);
 
 /// Time between two attempts to read the keys of the deployment.

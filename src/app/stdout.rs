@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-/// Number of bytes held back for a line end or a larger write: twice the capacity of a pipe.
+/// Number of bytes that are buffered before the whole lines among them are written: twice the capacity of a pipe.
 const HELD_BYTES: usize = 128 << 10;
 
 /// Why standard output cannot be written.
@@ -50,7 +50,7 @@ pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_it))
 }
 
-/// Buffered standard output for much text. Everything written before a flush has left the buffer after it.
+/// Buffered standard output for long texts. A flush empties the buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Stdout {
     held: Vec<u8>,

@@ -1,8 +1,8 @@
-//! `streamgauge support-bundle`: what a report of a problem needs, without secrets, as one JSON document.
+//! `streamgauge support-bundle`: collects the data for a problem report, without secrets, in one JSON document.
 //!
-//! Invariant: a value of the configuration whose key may hold a secret is replaced, unless it only names where
-//! the secret is (`env:`, `file:`). Whatever cannot be read is in the document as an error, because a bundle is
-//! made when something is wrong.
+//! Invariant: a value of the configuration whose key may hold a secret is replaced, unless it only names where the
+//! secret is (`env:`, `file:`). A part that cannot be read is replaced by its error, because a bundle is made when
+//! something is wrong.
 
 use super::cli::SupportArgs;
 use super::stdout::say;
@@ -14,16 +14,17 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Lines of the log that are included, from its end.
+/// Maximum number of log lines that are included, counted from the end of the log.
 const LOG_LINES: usize = 1_000;
 
-/// Bytes of the log that are read for them: 1,000 lines of 1 KiB. The log of a service may have gigabytes.
+/// Maximum bytes that are read from the end of the log: 1,000 lines of 1 KiB. The log of a service may have
+/// gigabytes.
 const LOG_BYTES: u64 = 1 << 20;
 
 /// Parts of keys whose values may be secrets. Addresses count, because those of webhooks contain a secret.
 const SECRET: [&str; 8] = ["token", "password", "secret", "key", "bearer", "credential", "url", "nats"];
 
-/// Variables that the program reads. Their names are included, their values are not.
+/// Environment variables whose names are included if they are set. Their values are not included.
 const VARIABLES: [&str; 11] = [
     "NATS_URL",
     "REDIS_URL",

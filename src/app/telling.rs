@@ -19,8 +19,8 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// Starts all receivers. `make` returns the alert stream and the notification log for a receiver, and the way to
-    /// the other receivers if some of them may run in other processes.
+    /// Starts all receivers. `make` returns the alert stream and the notification log of a receiver, and the access
+    /// to the other receivers if some of them may run in other processes.
     pub(crate) fn start<F, L, C>(
         receivers: &Receivers,
         clock: C,

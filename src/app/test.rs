@@ -54,7 +54,7 @@ fn suite_at(path: &Path) -> Option<String> {
     suite::is_suite(&source).then_some(source)
 }
 
-/// Limit on the files that one pattern of a suite names.
+/// Maximum number of files that one pattern of a suite may match.
 const FILES_MAX: usize = 1_000;
 
 /// Returns the files that a suite names: one path, or all that a pattern such as `rules/*.yml` matches. Like
@@ -135,7 +135,7 @@ fn run_suite_case(rules: &RuleSet, suite: &Suite, case: &Case) -> Vec<String> {
         wrong.extend(bench.take_until(&mut inputs, check.at));
         wrong.extend(check.compare(case, &suite.converted, &bench.active()));
     }
-    // No rule has judged a refused event, so each refusal is an error of the test.
+    // No rule has evaluated a refused event, so each refusal is an error of the test.
     wrong.extend(bench.refused.iter().take(REFUSED_SHOWN).map(|line| format!("refused {line}")));
     wrong
 }

@@ -1,9 +1,9 @@
 //! Lateness of events: whether an event is in time for its 1m window, and its outcome if it is not.
 //!
-//! Intuition: lateness is judged once, on the 1m window, and holds for all resolutions. The HTTP interface
-//! makes the same judgement as soon as it accepts an event: it knows the newest log time and can report the
-//! outcome to the producer. Invariant: [`Limits::doubt`] predicts the loss of an event at this log time, as
-//! far as the event alone determines it; log time may have advanced when the engine judges the event.
+//! Intuition: lateness is judged once, on the 1m window, and the result holds for all resolutions. The HTTP
+//! interface makes the same judgement when it accepts an event, so that it can report a loss to the producer
+//! at once. Invariant: [`Limits::doubt`] predicts a loss from the event and the current log time alone. The
+//! engine may judge differently, because log time may have advanced by then.
 
 use super::event::{Event, StageStatus};
 use crate::core::measure::window::WindowSize;
@@ -20,7 +20,7 @@ pub enum Arrival {
     Future,
 }
 
-/// A loss that the time of an event predicts.
+/// A predicted loss: because of its time, an event or a value of it will not be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     /// `Dropped`, `LateState` or a refusal.
@@ -42,7 +42,7 @@ impl Limits {
         }
     }
 
-    /// The outcome of an event that is discarded because of its arrival.
+    /// The outcome of an event that is discarded because of its arrival; `None` if the event is accepted.
     #[inline]
     pub fn turned_away(&self, arrival: Arrival) -> Option<Outcome> {
         match arrival {
@@ -54,13 +54,12 @@ impl Limits {
         }
     }
 
-    /// Predicts the loss of an event at the log time `now`; for samples, the loss of the first value
-    /// concerned.
+    /// Predicts whether an event is lost at the log time `now`. For samples, the first lost value is reported.
     pub fn doubt(&self, event: &Event, now: Timestamp) -> Option<Doubt> {
         match event {
             Event::Samples(samples) => samples.columns.iter().find_map(|(time, _)| self.doubt_of(*time, now)),
             Event::Stage(stage) => {
-                // The time in the queue is a value of the start, the duration is a value of the end.
+                // The queueing time is recorded at the start of the stage, the duration at its end.
                 let queue = stage.started().filter(|_| stage.queued().is_some());
                 let duration = stage.ended().filter(|_| stage.status != StageStatus::Skipped);
                 self.doubt_of_state(stage.latest(), [queue, duration], now)
@@ -79,8 +78,8 @@ impl Limits {
         self.turned_away(arrival).map(|outcome| Doubt { outcome, time })
     }
 
-    /// An event updates its stage or run however late it is. The values derived from it, at the times
-    /// `valued`, may have no open window any more.
+    /// A stage or run event updates its run even if it is late. The values derived from it are recorded at the
+    /// times in `valued`. They are lost if the windows of these times accept no more values.
     fn doubt_of_state(
         &self,
         latest: Timestamp,

@@ -22,7 +22,8 @@ struct SourceIds {
     ids: HashSet<u128, foldhash::fast::FixedState>,
 }
 
-/// The kind of event that an id belongs to. Equal ids of different kinds are different ids.
+/// The kind of an event. Events of different kinds are never duplicates of each other, even if their ids are
+/// equal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Metric,

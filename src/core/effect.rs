@@ -19,15 +19,15 @@ pub struct Effects {
     pub transitions: Vec<Transition>,
     /// Transitions of `shadow: true` rules.
     pub shadows: Vec<Transition>,
-    /// Partials for the rules that span partitions.
+    /// Partial aggregates for the aggregate partition, which runs the rules that span partitions.
     pub partials: Vec<Partials>,
     /// Values of `record:` series; a replay can write them to a file.
     pub recorded: Vec<Recorded>,
-    /// Events that were refused or are kept aside, with their position.
+    /// Events that were refused or are stored as dead letters, with their position in the log.
     pub refused: Vec<Refused>,
 }
 
-/// A window that leaves for the first time, or the late part of one.
+/// A window that has just been sealed, or a correction of a sealed window by late observations.
 #[derive(Debug)]
 pub enum WindowEffect {
     Sealed(Sealed),
@@ -47,7 +47,7 @@ pub struct Recorded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RejectReason {
     Refused(Refusal),
-    /// The event was late, and the policy keeps such events aside. It counts as dropped.
+    /// The event was late, and `late_policy` stores late events as dead letters. It is counted as dropped.
     Late,
     /// A whole poison record, because processing it crashed a worker.
     Poison,

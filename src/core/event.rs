@@ -30,7 +30,7 @@ pub struct Observation {
     pub value: f64, // finite
 }
 
-/// Many values of one series, as columns.
+/// Many values of one series, as (time, value) pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
     pub who: SeriesRef,

@@ -1,8 +1,9 @@
 //! Gaps: spans of the log whose records were lost before the owner read them.
 //!
-//! Intuition: the lost records may have held anything, so no result that covers this time is reliable. Its
-//! windows are marked as incomplete, and rules that read them are unknown. During an interruption nobody
-//! wrote to the log; in a gap records were written and are missing.
+//! Intuition: the lost records may have held anything, so no result that covers a gap is reliable. Windows
+//! that overlap a gap are marked as incomplete, and rules that read them are unknown. A gap differs from an
+//! interruption: in a gap records were written and are missing, during an interruption nobody wrote to the
+//! log.
 
 use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,8 @@ pub(crate) struct Gaps {
 /// Time for which gaps are remembered: the longest window of a rule (90 days) and two days of lateness.
 const KEPT: Span = Span::from_hours(24 * 92);
 
-/// Gaps remembered; the oldest are forgotten first. Rules are of no use over a log with more gaps within three
-/// months.
+/// Maximum number of remembered gaps; the oldest are forgotten first. A log with more gaps in three months is
+/// too incomplete for rules in any case.
 const SPANS_MAX: usize = 1_000;
 
 impl Gaps {
@@ -29,7 +30,7 @@ impl Gaps {
         self.spans.push((from, to));
     }
 
-    /// Whether a gap overlaps `[start, end)`.
+    /// Whether a gap, including its last instant, overlaps `[start, end)`.
     #[inline]
     pub(crate) fn touch(&self, start: Timestamp, end: Timestamp) -> bool {
         !self.spans.is_empty() && self.spans.iter().any(|(from, to)| *from < end && start <= *to)

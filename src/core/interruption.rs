@@ -30,7 +30,8 @@ impl Interruptions {
         (to - from) - lost.fold(Span::ZERO, |sum, span| sum + span)
     }
 
-    /// The time from which rules about silence are reliable again, if that is not yet so at `at`.
+    /// The time from which rules about silence are reliable again: `grace` after the newest interruption.
+    /// `None` if `at` is not within the interruption or the grace period.
     pub fn unsettled_until(&self, at: Timestamp, grace: Span) -> Option<Timestamp> {
         let (start, end) = self.spans.last()?;
         (at > *start && at < *end + grace).then_some(*end + grace)

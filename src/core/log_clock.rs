@@ -1,26 +1,27 @@
 //! Jumps of a log's clock: accepted only if they last.
 //!
-//! Intuition: the clock of some machine stamps the records of a log, and it may be wrong for a few seconds.
-//! An accepted stamp cannot be taken back: the records stamped right afterwards would be too late for as long
-//! as the jump was wide. So records behind a jump wait. A record stamped at least 15 s after the first of
-//! them confirms that time has passed. A record with a stamp from before the jump shows that the clock was
-//! wrong, and the waiting records count at the time before the jump. Invariant: the decision about a record
-//! follows from the stamps of the log alone, so live processing, restart and replay agree; records keep their
-//! order. A log that was silent for longer than the skew has a jump as well: the records of its first 15 s
-//! are judged 15 s later, at their own times, and none is lost.
+//! Intuition: a machine's clock stamps the records of a log, and this clock may be wrong for a few seconds.
+//! Log time never goes back. If a stamp two hours ahead were accepted, all records of the next two hours would
+//! be too late. So the records after a forward jump wait. A record stamped at least 15 s after the first
+//! waiting record confirms the jump, and the waiting records get their own times. A record stamped as if
+//! before the jump shows that the clock was wrong, and the waiting records get the time before the jump.
+//! Invariant: the decision about a record follows from the stamps of the log alone, so live processing,
+//! restart and replay agree; records keep their order. A log that was silent for longer than `max_skew` also
+//! shows a jump: the records of its first 15 s are judged 15 s later, at their own times, and none is lost.
 //! Rejected: the machine's own clock as a witness (it may be the wrong one, and a replay has none).
 
 use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::VecDeque;
 
-/// Time that a jump must last, by its own stamps.
+/// Time that a jump must last before it is accepted, measured between the stamps after the jump.
 pub(crate) const LASTS: Span = Span::from_secs(15);
 
-/// Waiting records, and their bytes; at either bound the jump has lasted. 65,536 × about 1 KiB = 64 MiB.
+/// Maximum number of waiting records, and of their bytes. At either bound the jump is accepted, so that memory
+/// stays bounded: 65,536 × about 1 KiB = 64 MiB.
 const RECORDS_MAX: usize = 65_536;
 const BYTES_MAX: usize = 64 << 20;
 
-/// The records behind a jump, which wait for the decision about it.
+/// The records after a jump, which wait for the decision about the jump.
 #[derive(Debug)]
 pub(crate) struct Jump<T> {
     waiting: VecDeque<(T, Timestamp)>,
@@ -40,9 +41,9 @@ pub(crate) enum Verdict {
     Fine,
     /// The record has to wait.
     Wait,
-    /// The jump has lasted: the waiting records count at their own times, then this one.
+    /// The jump has lasted. The waiting records are processed at their own times, then this one.
     Lasted,
-    /// The clock was wrong: the waiting records count at the time before the jump, then this one.
+    /// The clock was wrong. The waiting records are processed at the time before the jump, then this one.
     Wrong,
 }
 

@@ -41,14 +41,14 @@ pub struct Maintenance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Alerts are judged and published, but no receiver is notified.
+    /// Rules are evaluated and transitions are published, but no receiver is notified.
     #[default]
     Mute,
-    /// Alerts are not judged.
+    /// Rules are not evaluated; their conditions count as unknown.
     Suspend,
 }
 
-/// A silence: alerts of which nobody is notified for a while.
+/// A silence: from `start` to `end`, no receiver is notified of the alerts that match.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
     pub id: Arc<str>,
@@ -82,7 +82,8 @@ const SILENCE_WARNED_BEFORE: Span = Span::from_mins(15);
 /// Time for which past maintenance is remembered for baselines: longer than a season of a month.
 const SPANS_KEPT: Span = Span::from_hours(24 * 35);
 
-/// Past spans remembered; the oldest are forgotten first. 10,000 spans in 35 days are about 285 a day.
+/// Maximum number of remembered maintenance spans; the oldest are forgotten first. 10,000 spans in 35 days are
+/// about 285 a day.
 const SPANS_MAX: usize = 10_000;
 
 /// All silences and maintenance windows, and their state.
@@ -93,11 +94,12 @@ pub struct Mutes {
     silences: BTreeMap<Arc<str>, SilenceState>,
     /// The maintenance windows in force, by id, with the time at which each began.
     in_force: BTreeMap<Arc<str>, (Maintenance, Timestamp)>,
-    /// Past maintenance; baselines learn nothing from these times.
+    /// Past maintenance windows: start, end and matchers. Baselines leave out these times.
     spans: Vec<(Timestamp, Timestamp, Selector)>,
-    /// Counts changes of the mutes that were added or are in force, so that their views are updated.
+    /// Number of changes of the mutes. A reader compares it to detect that the published mutes are out of
+    /// date.
     pub changes: u32,
-    /// Counts changes of what baselines may learn from. A silence does not count.
+    /// Number of changes of the maintenance windows in force. A change invalidates cached baselines.
     pub lessons: u32,
     /// The next time at which a mute begins, ends or is due for a warning.
     next: Option<Timestamp>,
@@ -141,15 +143,15 @@ impl SilenceState {
     }
 }
 
-/// The mutes that began and ended at a grid point.
+/// The changes of the mutes at one grid point.
 #[derive(Debug, Default)]
 pub struct Turned {
     pub is_any: bool,
-    /// Whether a maintenance window ended in which nothing was judged.
+    /// Whether a maintenance window of mode [`Mode::Suspend`] ended.
     pub has_resumed: bool,
     /// Maintenance windows that ended.
     pub ended: Vec<Maintenance>,
-    /// Silences that end soon.
+    /// Silences whose warning about their coming end is due.
     pub ending: Vec<Silence>,
 }
 
@@ -243,14 +245,14 @@ impl Mutes {
         for one in planned {
             is_to_come(one);
         }
-        // An id names one window: a window of the files replaces an added one, so the one in force is always the
-        // one that is listed, and whoever plans it can end it.
+        // A window of a rule file replaces an added window with the same id. An id then names one window only,
+        // so the window in force is the one that is listed and that its owner can end.
         asked.retain(|id, one| !planned.iter().any(|planned| planned.id == *id) && is_to_come(one));
         now
     }
 
-    /// Updates the silences with `unmatched_for`: whether a firing alert matches them. `is_matched` receives
-    /// the selector, and whether an alert matched it before.
+    /// Records for each silence with `unmatched_for` whether a firing alert matches it. `is_matched` receives
+    /// the selector, and whether an alert matched it at the last call.
     pub fn note_matches(&mut self, at: Timestamp, is_matched: impl Fn(&Selector, bool) -> bool) {
         for kept in self.silences.values_mut().filter(|kept| kept.silence.unmatched_for.is_some()) {
             let was_matched = kept.is_matched;

@@ -18,7 +18,8 @@ pub struct Record<'a> {
     pub seq: u64,
     /// The timestamp that the log assigned.
     pub stamp: Timestamp,
-    /// For a line of a file without ingest times: values with a later time are refused as `future`.
+    /// The latest accepted event time; later values are refused as `future`. It is set only for a line of a
+    /// file without ingest times.
     pub limit: Option<Timestamp>,
     /// The reasons for which events of the payload could not be decoded. These events are only counted.
     pub bad: &'a [Refusal],
@@ -81,7 +82,7 @@ pub struct Ack {
     pub why: String,
     #[serde(default)]
     pub until: Option<Timestamp>,
-    /// Accepts the change as normal: baselines begin anew at the time at which it began.
+    /// Accepts the changed behaviour as normal: baselines restart at the time at which the change began.
     #[serde(default)]
     pub accept: bool,
 }

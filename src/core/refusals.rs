@@ -1,9 +1,9 @@
-//! Sources of which every event is refused while their producers assume that all is well.
+//! Detection of sources of which the engine refuses every event, unnoticed by their producers.
 //!
-//! Intuition: a source with a wrong clock or a wrong unit sends events that the HTTP interface answers with
-//! 202 and the engine refuses. So refusals are counted by source, and a source of which no event was accepted
-//! since they began is reported. The report serves people only: no window or alert of a rule depends on it,
-//! and a restart forgets it.
+//! Intuition: if a source has a wrong clock or a wrong unit, the HTTP interface answers its events with 202,
+//! and the engine refuses them later. So refusals are counted by source. A source is reported if none of its
+//! events was accepted since its refusals began. The report serves people only: no window or alert of a rule
+//! depends on it, and a restart forgets it.
 
 use crate::core::measure::series::SeriesTable;
 use crate::core::vocab::counters::Refusal;
@@ -11,7 +11,7 @@ use crate::core::vocab::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sources whose refusals are counted; further sources are not reported.
+/// Maximum number of sources whose refusals are counted; further sources are not reported.
 const SOURCES_MAX: usize = 1_000;
 
 /// Pause between two refusals after which the next one begins a new run.

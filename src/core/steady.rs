@@ -1,12 +1,12 @@
 //! A steady time of day, for code that counts hours on a machine whose clock may be wrong for a while.
 //!
-//! Intuition: the running clock measures elapsed time, the wall clock states the time of day. When the wall
-//! clock is suddenly far ahead, the running clock is trusted until the difference has lasted; after a suspend
-//! of the machine the difference is permanent. Invariant: a jump that lasts less than `LASTS` never ends an
-//! interval early. A wall clock that steps back is followed at once, so code that holds times of the future
-//! must discard them.
-//! Rejected: the running clock alone (after a suspend it continues from the time before it), the wall clock
-//! alone (a clock that was wrong for seconds made messages look hours old, and they were given up).
+//! Intuition: the monotonic clock measures elapsed time, the wall clock states the time of day. When the wall
+//! clock is suddenly far ahead, the monotonic clock is trusted until the difference has lasted for `LASTS`. A
+//! difference that lasts is real: the machine was suspended. Invariant: a jump that lasts less than `LASTS`
+//! never ends an interval early. A wall clock that steps back is followed at once, so code that has stored
+//! times must move those in the future back to the present.
+//! Rejected: the monotonic clock alone (it does not count the time of a suspend), the wall clock alone (a
+//! clock that was wrong for seconds made messages look hours old, and they became dead letters).
 
 use crate::core::vocab::time::{Span, Timestamp};
 
@@ -16,17 +16,17 @@ const STEP_MAX: Span = Span::from_mins(1);
 /// Time that a larger forward step must last.
 const LASTS: Span = Span::from_mins(1);
 
-/// A wall clock and a running clock, read together.
+/// A wall clock and a monotonic clock, read together.
 #[derive(Debug, Default)]
 pub(crate) struct Steady {
     /// Both clocks at the last reading; `None` before the first.
     last: Option<(Timestamp, Span)>,
-    /// The running clock's time since which the wall clock is far ahead.
+    /// The monotonic time at which the wall clock was first found more than `STEP_MAX` ahead.
     ahead_since: Option<Span>,
 }
 
 impl Steady {
-    /// The time of day, given both clocks; `running` never decreases.
+    /// The time of day, given the wall clock and the monotonic clock (`running`).
     pub(crate) fn read(&mut self, wall: Timestamp, running: Span) -> Timestamp {
         let (at, before) = self.last.unwrap_or((wall, running));
         let expected = at + (running - before);

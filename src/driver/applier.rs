@@ -1,7 +1,8 @@
 //! Applies records of a log to the engine and gathers the effects for the next commit.
 //!
-//! Invariant: the engine's snapshot is older than the last commit, so after a restart the effects of records
-//! that an earlier process committed are produced again and discarded. A window is corrected exactly once.
+//! Invariant: the engine's snapshot is never newer than the last commit. After a restart, the engine applies the
+//! records between the two again, and the applier discards their effects, because an earlier process committed them.
+//! So each correction is merged into its stored window exactly once.
 
 use super::mutant::{self, Mutant};
 use super::ports::{
@@ -24,48 +25,50 @@ use crate::wire::{alert, partial};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// An engine with the decoder, directory and pending commit that a log needs.
+/// An engine, together with its decoder, its table of identities and the commit that is being gathered.
 #[derive(Debug)]
 pub struct Applier {
     pub engine: Engine,
     decoder: Decoder,
     directory: IdentityTable,
     effects: Effects,
-    /// The record up to which effects are committed, possibly by an earlier process.
+    /// Number of the last record whose effects are committed, possibly by an earlier process.
     committed: u64,
-    /// The newest applied record.
+    /// Number of the newest applied record.
     pub applied: u64,
     numbered: Numbers,
     windows: BTreeMap<WindowAt, WindowRow>,
-    /// Memory of the panes in `windows`.
+    /// Bytes of memory that the panes in `windows` use.
     window_bytes: usize,
     catalogued: BTreeSet<u64>,
     pending: Commit,
     published: Vec<Transition>,
     losing: Option<Losing>,
-    /// Poison records, which are skipped.
+    /// Numbers of the poison records, which are skipped because they crash the process.
     poison: BTreeSet<u64>,
-    /// Records that wait behind a jump of the log's clock.
+    /// Records that are held back until a jump of the log's clock is confirmed or refuted.
     jump: Jump<Logged>,
-    /// Whether windows are published as they are sealed and corrected.
+    /// Whether each window is published when it is sealed and when it is corrected.
     pub is_rolling_up: bool,
     has_lost: bool,
 }
 
-/// Dead letters kept per record; the last of them counts the other refused events.
+/// Maximum dead letters kept per record. The last one counts the further refused events in `more`.
 const DEAD_PER_RECORD_MAX: usize = 100;
 
-/// Dead letters kept per commit. They are published before the commit, and the lease must outlast that: at
-/// 20,000 messages a second, 10,000 take half a second.
+/// Maximum dead letters kept per commit. They are published before the commit, and the lease must not expire
+/// meanwhile: at 20,000 messages a second, 10,000 dead letters take half a second.
 const DEAD_PER_COMMIT_MAX: usize = 10_000;
 
-/// Limit on the characters of a message about a control record that cannot be put in force.
+/// Maximum characters of the error message about a control record that cannot be decoded.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// Windows read from the store in one request: 256 × at most 64 KiB = 16 MiB.
+/// Maximum windows read from the store in one request: 256 × at most 64 KiB = 16 MiB.
 const WINDOWS_AT_ONCE: usize = 256;
 
-/// Alerts of an earlier owner whose outcome is unknown, because records were lost.
+/// Alerts that an earlier owner published and whose outcome is unknown, because the log lost records. `told` holds
+/// the newest transition of each alert. The alerts end as lost once record `seq` is applied and the log's clock has
+/// reached `until`.
 #[derive(Debug)]
 struct Losing {
     seq: u64,
@@ -98,8 +101,8 @@ impl Applier {
         }
     }
 
-    /// Adds the identities that another decoder found. The call must precede the records that this decoder
-    /// decoded.
+    /// Adds the identities that a decoder found. The call must precede the records of that decoder, because they
+    /// refer to identities by number. `is_anew` tells that the decoder has restarted its numbering.
     pub fn learn(&mut self, decoder: usize, is_anew: bool, found: Vec<Arc<Identity>>) {
         if is_anew {
             self.directory.forget(decoder);
@@ -108,7 +111,8 @@ impl Applier {
         self.directory.learn(decoder, found);
     }
 
-    /// Applies one record, unless it has to wait. Returns how many values were applied.
+    /// Applies one record, unless it has to wait behind a jump of the log's clock. Returns how many values were
+    /// applied.
     pub fn apply(&mut self, record: &Logged, store: &impl Store) -> Result<u64, PortError> {
         match self.judge(record, store)? {
             Some(values) => Ok(values + self.decode_and_apply(record, record.stamp, store)?),
@@ -148,14 +152,14 @@ impl Applier {
         Ok(Some(values))
     }
 
-    /// Returns the newest record taken, whether applied or waiting.
+    /// Returns the number of the newest record received, whether it is applied or waits behind a clock jump.
     pub fn taken(&self) -> u64 {
         self.jump.newest().map_or(self.applied, |waiting| waiting.seq)
     }
 
-    /// Returns when the owner appends a tick if no record comes before; `None`: never. A log without a record
-    /// gets one at once, because the first stamp is believed: the first event could come under a clock that is
-    /// wrong for seconds.
+    /// Returns the time at which the owner appends a tick, unless a record arrives before; `None` means never. An
+    /// empty log gets a tick at once. The first stamp of a log is accepted unchecked, and with the tick before it the
+    /// stamp of the first event is checked.
     pub fn tick_due(&self) -> Option<Timestamp> {
         let is_empty = self.engine.now() == Timestamp::MIN && self.taken() == 0;
         match is_empty && !self.engine.limits().partition.is_aggregate() {
@@ -189,8 +193,8 @@ impl Applier {
         self.apply_at(record, stamp, decoded, store)
     }
 
-    /// Applies a record whose payload is decoded. A record that has to wait is decoded again when it is
-    /// applied.
+    /// Applies a record whose payload is already decoded. If the record has to wait, `decoded` is dropped, and the
+    /// payload is decoded again when the record is applied.
     pub fn apply_decoded(
         &mut self,
         record: &Logged,
@@ -258,9 +262,9 @@ impl Applier {
         Ok(decoded.events.iter().map(|event| event.values()).sum())
     }
 
-    /// Decodes a control record. One of a newer version stops the partition, because its rules or acknowledgements
-    /// would be missing from here on. Bytes that no version wrote become a dead letter, because otherwise anybody
-    /// who may append to the log could stop it.
+    /// Decodes a control record. A control record of a newer version is an error that stops the partition, because
+    /// its rules or acknowledgements would be missing from here on. Bytes that are no control record become a dead
+    /// letter, because otherwise any client that may append to the log could stop the partition.
     fn control(&mut self, seq: u64, json: &[u8]) -> Result<Option<Control>, PortError> {
         let error = match control::decode(json) {
             Ok(control) => return Ok(Some(control)),
@@ -279,11 +283,11 @@ impl Applier {
         Ok(None)
     }
 
-    /// Handles a gap: the records before this one are missing.
+    /// Handles a gap: the records between the newest applied one and `record` are missing from the log.
     fn gap(&mut self, record: &Logged, stamp: Timestamp, store: &impl Store) -> Result<(), PortError> {
         if self.applied < self.committed && self.losing.is_none() {
-            // Without these records the committed effects of the earlier owner cannot be produced again. The
-            // owner begins a new session, which ends the alerts as lost.
+            // An earlier owner committed the effects of missing records, so the engine cannot reproduce the committed
+            // state. The owner begins a new session, which ends the alerts of the earlier owner as lost.
             return Err(PortError::Overtaken);
         }
         let body = Body::Gap(self.applied + 1, record.seq - 1);
@@ -296,10 +300,10 @@ impl Applier {
         Ok(())
     }
 
-    /// Handles the loss of records that an earlier owner had read. The alerts in `told`, each with its newest
-    /// transition, end once record `seq` and the time of the newest of these transitions are reached; the
-    /// rules start afresh there. Until then no transition is published, because it may have been published
-    /// before.
+    /// Handles the loss of records that an earlier owner had read. `told` holds the newest published transition of
+    /// each of its alerts. These alerts end as lost once record `seq` and the time of the newest transition in `told`
+    /// are reached, and the rules start with empty state there. Until then no transition is published, because the
+    /// earlier owner may have published it already.
     pub fn lose(&mut self, seq: u64, told: Vec<Transition>) {
         self.engine.lose_alerts(&[], &mut self.effects);
         let until = told.iter().map(|transition| transition.at).max().unwrap_or(Timestamp::MIN);
@@ -317,7 +321,7 @@ impl Applier {
         self.pending.poison.push(seq);
     }
 
-    /// Whether alerts of an earlier owner still have to be ended.
+    /// Whether alerts of an earlier owner still have to be ended as lost.
     pub fn is_losing(&self) -> bool {
         self.losing.is_some()
     }
@@ -327,12 +331,13 @@ impl Applier {
         self.has_lost
     }
 
-    /// Notes that a snapshot holds the state.
+    /// Resets [`Self::has_lost`], because a durable snapshot now holds the state.
     pub fn forget_loss(&mut self) {
         self.has_lost = false;
     }
 
-    /// Gathers the effects of a record; `bad` holds the indexes of its events that could not be decoded.
+    /// Adds the effects of a record to the next commit. `bad` holds the payload indexes of the events that could not
+    /// be decoded.
     fn gather(&mut self, bad: &[u32], store: &impl Store) -> Result<(), PortError> {
         let mut effects = std::mem::take(&mut self.effects);
         if self.losing.is_some() {
@@ -382,8 +387,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Keeps a refused event as a dead letter. Only the first ones of a record are kept, so that one sender
-    /// cannot use up the room of all.
+    /// Keeps a refused event as a dead letter. Only the first `DEAD_PER_RECORD_MAX` of a record are kept, so that one
+    /// sender cannot use up the limit of the whole commit.
     fn keep_dead_letter(&mut self, dead: DeadEvent) {
         let of_record = self.pending.dead.iter().rev().take_while(|known| known.seq == dead.seq);
         let is_full = of_record.take(DEAD_PER_RECORD_MAX).count() == DEAD_PER_RECORD_MAX
@@ -407,7 +412,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Reads the windows that are corrected and not in memory, in one request.
+    /// Reads the stored windows that `windows` corrects and that are not in memory, in one request.
     fn fetch_corrected(&mut self, windows: &[WindowEffect], store: &impl Store) -> Result<(), PortError> {
         let mut wanted: Vec<(WindowAt, Shape)> = Vec::new();
         for window in windows {
@@ -461,17 +466,18 @@ impl Applier {
         }
     }
 
-    /// Whether a transition or message waits for the next commit. Nothing is published before it is durable.
+    /// Whether a transition or a message to the aggregate partition waits for the next commit. Both are published
+    /// only after that commit, so it should not be delayed.
     pub fn is_urgent(&self) -> bool {
         !self.pending.transitions.is_empty() || !self.pending.partials.is_empty()
     }
 
-    /// Returns the memory of the windows that wait for the next commit. Their stored form is smaller.
+    /// Returns the bytes of memory that the windows of the next commit use. Their stored form is smaller.
     pub fn pending_bytes(&self) -> usize {
         self.window_bytes
     }
 
-    /// Adds these series to the catalog of the next commit, unless an earlier commit had them.
+    /// Adds the series in these slots to the catalog of the next commit, unless this applier has added them before.
     pub fn catalogue_slots(&mut self, slots: &[u32]) {
         let table = self.engine.series();
         for series in slots.iter().filter_map(|slot| table.get(*slot)) {
@@ -483,7 +489,7 @@ impl Applier {
         }
     }
 
-    /// Returns the open windows of some series in their current state.
+    /// Returns the current state of the open windows of the series in these slots.
     pub fn open_windows(&self, slots: &[u32], sizes: &[WindowSize]) -> Vec<(WindowAt, WindowRow)> {
         let mut open = Vec::new();
         for slot in slots {
@@ -495,12 +501,12 @@ impl Applier {
         open
     }
 
-    /// Whether everything that was committed before is applied again.
+    /// Whether every record whose effects an earlier owner committed is applied again.
     pub fn has_caught_up(&self) -> bool {
         self.applied >= self.committed
     }
 
-    /// Returns the first and last record that no commit holds yet.
+    /// Returns the numbers of the first and the last record that are applied but not committed.
     pub fn uncommitted(&self) -> (u64, u64) {
         (self.committed + 1, self.applied)
     }
@@ -510,8 +516,8 @@ impl Applier {
         self.applied > self.committed
     }
 
-    /// Returns the next commit. Call [`Self::finish_commit`] once it is durable, or [`Self::undo_commit`] to retry it
-    /// together with the effects that follow.
+    /// Returns the next commit. Call [`Self::finish_commit`] once it is durable, or [`Self::undo_commit`] if it
+    /// failed. After a failure its effects are part of the following commit.
     pub fn commit(&mut self) -> &mut Commit {
         self.pending.applied = self.applied;
         self.pending.numbered = self.numbered;
@@ -541,7 +547,7 @@ fn place_among(bad: &[u32], good: u32) -> u32 {
     bad.iter().fold(good, |place, bad| place + u32::from(*bad <= place))
 }
 
-/// Returns the published form of a window, with the parts of its subject.
+/// Returns a window in its published form, with the fields that form the name of its subject.
 fn rollup(key: &WindowKey, row: &WindowRow) -> Rollup {
     let view = WindowView::new(key, &row.pane, row.revision, false);
     Rollup {

@@ -1,5 +1,5 @@
-//! Rules over past data: the alerts that they would have raised, and what another rule set changes about
-//! them.
+//! Backtests of rules on past data: the alerts that a rule set would have raised, and the differences between the
+//! alerts of two rule sets.
 //!
 //! Invariant: a backtest uses the same engine as live operation, so a backtest of the rules that were in
 //! force gives the alerts that were raised. Two episodes are the same if their rule and key are equal and
@@ -24,10 +24,12 @@ pub(crate) struct Episode {
     pub fired_at: Timestamp,
     #[serde(with = "rfc3339::option")]
     pub ended_at: Option<Timestamp>,
-    /// Time from the onset, as far as the evidence states one, until the alert fired.
+    /// Time from the onset until the alert fired. The onset is that of the evidence's baseline if it precedes the
+    /// start of the episode, else that start.
     #[serde(serialize_with = "millis")]
     pub detected_after: Span,
-    /// Whether a receiver would have been notified, because the alert was not suppressed while active.
+    /// Whether a receiver would have been notified: in at least one transition the alert was active and not
+    /// suppressed.
     pub is_told: bool,
     pub summary: String,
 }
@@ -36,7 +38,7 @@ fn millis<S: serde::Serializer>(span: &Span, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_i64(span.ms())
 }
 
-/// Returns the episodes of an alert log that fired from `since` on, in the order in which they fired.
+/// Returns the episodes of an alert log that fired at or after `since`, in firing order. Self-alerts are left out.
 pub(crate) fn episodes(log: &[Transition], since: Timestamp) -> Vec<Episode> {
     let mut found: Vec<Episode> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -86,8 +88,8 @@ pub(crate) struct AlertTotals {
     pub detected_after_ms_max: Option<i64>,
 }
 
-/// Summarises episodes over `length`. A page is a critical alert of which a receiver would have been
-/// notified.
+/// Summarises the episodes of a period of this `length`. A page is a critical alert of which a receiver would have
+/// been notified.
 pub(crate) fn told(episodes: &[Episode], length: Span) -> AlertTotals {
     let days = (length.secs_f64() / 86_400.0).max(f64::MIN_POSITIVE);
     let told: Vec<&Episode> = episodes.iter().filter(|one| one.is_told).collect();
@@ -105,12 +107,13 @@ pub(crate) fn told(episodes: &[Episode], length: Span) -> AlertTotals {
     }
 }
 
-/// The changes that another rule set makes.
+/// The differences between the episodes of an old and a new rule set.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(crate) struct Comparison {
     pub gained: Vec<Episode>,
     pub lost: Vec<Episode>,
-    /// Episodes in both, with how much later the new one fires; below zero: sooner.
+    /// Episodes of both rule sets. `later_ms` is how much later the new one fires; it is negative if it fires
+    /// earlier.
     pub kept: Vec<KeptEpisode>,
 }
 

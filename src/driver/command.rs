@@ -1,8 +1,8 @@
 //! Commands to the owner of a partition.
 //!
-//! Invariant: a command is answered, or its reply callback is dropped, which tells its sender that nobody will
-//! answer. Rejected: a channel for each kind of command, because an owner that waits on one of them does not
-//! see the others.
+//! Invariant: each command is answered, or its reply callback is dropped, which tells its sender that no answer will
+//! come. Rejected: a channel for each kind of command, because an owner that waits on one channel does not receive
+//! from the others.
 
 use super::ports::{Entry, Intake, PortError, Reply, RequestId};
 use crate::core::Inspect;
@@ -11,26 +11,25 @@ use crate::core::rule::RuleSet;
 use crate::wire::snapshot;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Commands that may wait for the owner: 1,024 payloads of a few KiB. Beyond that, callers block.
+/// Capacity of an owner's command queue: 1,024 payloads of a few KiB. A caller blocks while the queue is full.
 const COMMANDS_WAITING: usize = 1_024;
 
-/// Commands carried out together: their payloads are appended in one transaction, and applied before the next
-/// ones are taken.
+/// Maximum commands taken from the queue at once. An embedded log appends their records in one transaction.
 pub(super) const GROUP_MAX: usize = 512;
 
 /// Commands to the owner of a partition.
 pub enum Command {
     /// Appends a record; the reply comes when the record is durable.
     Append(Entry, Option<RequestId>, Reply<u64>),
-    /// Puts these rules in force if they differ, now and whenever this process takes over the log. The reply
-    /// is 0 if they do not differ.
+    /// Puts these rules in force if they differ from those in force, now and whenever this process takes over the
+    /// log. The reply is the number of the record that holds them, or 0 if they do not differ.
     Rules(Box<RuleSet>, Reply<u64>),
     Ask(Question),
     /// Commits, writes a snapshot and ends the owner.
     Stop,
 }
 
-/// A read of the engine, between two records.
+/// A closure that reads the engine. The owner runs it between two records.
 pub type Question = Box<dyn FnOnce(&mut Inspect<'_>) + Send>;
 
 impl std::fmt::Debug for Command {
@@ -39,7 +38,7 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// Callback for each transition once it is durable.
+/// Callback that receives each transition once it is durable.
 pub type Publish = Box<dyn FnMut(&Transition) + Send>;
 
 /// Sender of commands to an owner.

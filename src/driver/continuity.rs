@@ -1,11 +1,12 @@
 //! Checks that a reader receives exactly the log: each record once, in order, with no gap unnoticed.
 //!
-//! Intuition: a consumer is a cursor that the broker keeps for the reader. The consumer may be lost, go back,
-//! or lose messages in transit, and the log itself may be truncated, recreated or restored from an older
-//! copy. So two numbers of every message are checked: its place in the consumer and in the log. A new
-//! consumer begins one record early, at a known record, to check that the record is still the same.
-//! Invariant: records are taken with ascending numbers; a gap is a gap of the log itself. Rejected: trusting
-//! a start sequence (the broker silently moves it into the range that it has).
+//! Intuition: a consumer is a cursor that the broker keeps for the reader. The consumer may be lost, move back, or
+//! lose messages in transit. The log itself may be truncated, recreated or restored from an older copy. So each
+//! message's consumer sequence and stream sequence are checked. The consumer sequence counts the messages that the
+//! consumer delivers; the stream sequence is the record's number in the log. A new consumer begins one record early,
+//! at a record that was read before, to check that this record is unchanged.
+//! Invariant: records are taken in ascending stream sequence, and a gap between them is a gap of the log itself.
+//! Rejected: relying on the start sequence of a consumer (the broker silently moves it into the range that it has).
 
 use super::mutant::{self, Mutant};
 use super::port_error::PortError;
@@ -15,13 +16,13 @@ use super::record::{Extent, Logged};
 #[derive(Debug, Clone)]
 pub struct Continuity {
     place: String, // the name of the log in error messages
-    /// Creation time of the log that is read; empty before that is known.
+    /// Creation time of the log, which identifies it; empty until it is known.
     stream: String,
-    /// The record to be taken next.
+    /// Stream sequence of the next record to be taken.
     next: u64,
-    /// Number and fingerprint of a record that was seen before.
+    /// Stream sequence and fingerprint of a record that was read before.
     known: Option<(u64, u64)>,
-    /// Place of the newest message in the current consumer.
+    /// Consumer sequence of the newest message of the current consumer; 0 before the first.
     delivered: u64,
 }
 
@@ -35,18 +36,19 @@ pub enum Broken {
 }
 
 impl Continuity {
-    /// Reads from number `from` on; `stream` and `known` identify the log that is expected.
+    /// Starts at stream sequence `from`. `stream` and `known` identify the expected log; fingerprint 0 means unknown.
     pub fn new(place: &str, stream: &str, from: u64, known: Option<(u64, u64)>) -> Continuity {
         let known = known.filter(|(_, fingerprint)| *fingerprint != 0);
         Continuity { place: place.into(), stream: stream.into(), next: from, known, delivered: 0 }
     }
 
-    /// Returns the number of the next record to be taken.
+    /// Returns the stream sequence of the next record to be taken.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// Begins a new consumer. Returns its first number, or an error if the log is not the one that was read.
+    /// Begins a new consumer. Returns the stream sequence at which it starts, or an error if the log is not the
+    /// expected one.
     pub fn begin(&mut self, extent: &Extent) -> Result<u64, PortError> {
         self.delivered = 0;
         if !self.stream.is_empty() && self.stream != extent.stream && !mutant::is(Mutant::TakeAnyLog) {
@@ -62,7 +64,8 @@ impl Continuity {
         Ok((from + u64::from(mutant::is(Mutant::BeginOneLate))).max(extent.first))
     }
 
-    /// Returns whether the record at this place of the consumer is to be taken; false if it was taken before.
+    /// Checks a message; `place` is its consumer sequence. Returns whether the record is to be taken: false if it was
+    /// taken before.
     pub fn take(&mut self, place: u64, record: &Logged) -> Result<bool, Broken> {
         if place != self.delivered + 1 && !mutant::is(Mutant::TrustConsumer) {
             return Err(Broken::Consumer(format!("message {place} came after {}", self.delivered)));
@@ -82,7 +85,7 @@ impl Continuity {
         Ok(true)
     }
 
-    /// Remembers the newest record taken, at which the next consumer begins.
+    /// Remembers the newest record taken. The next consumer begins there, to check that the record is unchanged.
     pub fn remember(&mut self, record: &Logged) {
         if self.known.is_none_or(|(seq, _)| seq <= record.seq) {
             self.known = Some((record.seq, record.fingerprint()));

@@ -1,9 +1,9 @@
 //! Decodes one batch ahead of the engine, on a thread of its own.
 //!
-//! Intuition: decoding is more than half of the work of a record and needs nothing of the engine, so the next
-//! batch is decoded while the current one is applied. Invariant: batches come back one at a time in the order
-//! they were given; records that are not applied when a session ends are read again by the next session. A small
-//! batch is not worth the hand-over and is decoded where it is applied.
+//! Intuition: decoding is more than half of the work of a record and does not need the engine, so the next batch is
+//! decoded while the current one is applied. A small batch is decoded on the applying thread, because handing it to
+//! another thread costs more than it saves. Invariant: batches come back one at a time in the order they were given.
+//! Records that are not applied when a session ends are read again by the next session.
 
 use super::ports::{Entry, Logged};
 use crate::core::vocab::identity::Identity;
@@ -11,17 +11,17 @@ use crate::wire::event::{Decoded, Decoder};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Bytes of payload from which on a batch is decoded ahead: about 100 us of work.
+/// Minimum payload bytes of a batch that is decoded ahead: about 100 µs of work.
 const WORTH_BYTES: usize = 32 << 10;
 
-/// The number of the decoder in this thread; the applier's own decoder is 0.
+/// The number of the decoding thread's decoder; the applier's own decoder has number 0.
 pub(crate) const DECODER: usize = 1;
 
 /// A batch of records with their decoded payloads.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub records: Vec<(Logged, Option<Decoded>)>,
-    /// Whether the decoder began its table anew before this batch.
+    /// Whether the decoder cleared its table of identities before this batch, so that its numbers start anew.
     pub is_anew: bool,
     /// The identities that the decoder found, in the order of their numbers.
     pub found: Vec<Arc<Identity>>,
@@ -66,7 +66,8 @@ impl DecodeAhead {
     /// Gives a batch to the thread. The previous batch must have been taken.
     pub(crate) fn give(&mut self, records: Vec<Logged>) {
         let (to, _) = self.thread.get_or_insert_with(start);
-        // The thread ends only when this value is dropped.
+        // The send fails only if the thread has panicked, because the thread otherwise ends when this value is
+        // dropped.
         self.is_busy = to.send(records).is_ok();
     }
 

@@ -1,9 +1,9 @@
 //! Workers of one deployment share its partitions evenly, without communicating with each other.
 //!
 //! Intuition: each worker reports that it lives and learns how many workers live. Its share is the number of
-//! partitions divided by that count, rounded up. A worker that holds more gives some up, and a worker that
-//! holds less takes free ones. The lease alone still decides who owns a partition: the fleet only says how
-//! many to want.
+//! partitions divided by that count, rounded up. A worker that holds more gives some up, and a worker that holds less
+//! takes free ones. The lease alone decides who owns a partition; the share only limits how many partitions a worker
+//! holds.
 
 use super::outage::Outages;
 use super::port_error::chain;
@@ -12,10 +12,10 @@ use super::quota::OwnershipQuota;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-/// Time between two heartbeats. The other workers see a worker that joins or leaves this fast.
+/// Time between two heartbeats. The other workers notice within this time that a worker joins or leaves.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(250);
 
-/// Name of the list of workers among outages.
+/// Name under which an outage of the list of workers is recorded.
 const WORKERS: &str = "list of workers";
 
 /// Keeps the share of this process up to date until `stop` receives a message or its sender is dropped.
@@ -41,7 +41,7 @@ pub(crate) fn keep(
                 share.set_limit(partitions.div_ceil(workers.max(1)));
                 outages.end(WORKERS);
             }
-            // The process keeps what it holds. Its leases limit for how long.
+            // Redis is unreachable. The process keeps its partitions until their leases expire.
             Err(PortError::Away { .. }) => {}
             Err(error) => outages.begin(WORKERS, "Redis", &chain(&error)),
         }

@@ -12,27 +12,27 @@ use std::time::{Duration, Instant};
 /// Totals since the process began. The engine counts the totals of the log itself.
 #[derive(Debug, Default)]
 pub struct OwnerMetrics {
-    /// Partitions that have reached the broker and that this process may take over.
+    /// Partitions for which this process has connected to the broker, so that it may take them over.
     pub standing_by: Count,
     pub take_overs: Count,
     /// Commits refused because another worker owns the partition.
     pub fenced: Count,
     pub commits: Count,
     pub commit_times: Durations,
-    /// Attempts of a commit beyond the first, because no answer came.
+    /// Repeated attempts of a commit, made because the store did not answer.
     pub commit_retries: Count,
     pub published: Count,
-    /// Transitions that were on the transition log already, with the same text.
+    /// Transitions that were not published again, because the transition log already held them with the same text.
     pub suppressed: Count,
-    /// Messages to the aggregate partition.
+    /// Messages published to the aggregate partition.
     pub posted: Count,
     pub publish_retries: Count,
     pub ticks: Count,
-    /// Poison records left out.
+    /// Poison records that were skipped.
     pub left_out: Count,
     /// Rule sets refused as a whole.
     pub rules_refused: Count,
-    /// Logs that were found to be not the ones that were read before.
+    /// Times that a log did not match the checkpoint.
     pub rewinds: Count,
     /// Age of the newest applied record in milliseconds, for the partition that reported last; zero when
     /// every record is applied.
@@ -43,18 +43,19 @@ pub struct OwnerMetrics {
     pub signing: Signing,
     /// Active alerts of the partition monitors of this process.
     remarks: Mutex<BTreeMap<u32, Vec<String>>>, // by partition index
-    /// The newest log time over the logs that this process applies.
+    /// Newest log time among the logs that this process applies, in milliseconds since the epoch.
     log_ms: AtomicI64,
-    /// The newest stamp of a record that had just come from a log that others stamp, and when it was heard.
+    /// Newest stamp that another machine gave to a record, and the instant at which this process received it.
     heard: Mutex<Option<(Timestamp, Instant)>>,
-    /// The unconfirmed time to which a log's clock has jumped; 0 without a jump.
+    /// Time to which a log's clock has jumped, in milliseconds since the epoch; 0 without an unconfirmed jump.
     jump_ms: AtomicI64,
 }
 
 /// Returns how many log lines were dropped because the logger's queue was full; set by the logger.
 pub static LINES_DROPPED: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>> = OnceLock::new();
 
-/// Time for which a heard stamp is used. Clocks are set, so an older stamp has to be heard anew.
+/// Maximum age of a received stamp from which the log's present time is estimated. The other machine's clock may be
+/// adjusted meanwhile, so an older stamp is not used.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 
 /// A histogram of durations with cumulative buckets.
@@ -65,8 +66,8 @@ pub struct Durations {
     sum_us: Count,
 }
 
-/// Upper bounds of the histogram buckets. They double up to eight seconds, which is longer than Redis may
-/// take.
+/// Upper bounds of the histogram buckets in milliseconds. They double up to eight seconds, which is longer than the
+/// timeout of a Redis request.
 const DURATION_BOUNDS_MS: [u64; 14] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192];
 
 impl Durations {
@@ -107,7 +108,7 @@ impl Count {
 }
 
 impl OwnerMetrics {
-    /// Creates the metrics over the outages and signatures that adapters record.
+    /// Creates metrics that share `outages` and `signing` with the adapters, which record to them.
     pub fn with(outages: Outages, signing: Signing) -> OwnerMetrics {
         OwnerMetrics { outages, signing, ..OwnerMetrics::default() }
     }
@@ -118,15 +119,15 @@ impl OwnerMetrics {
         Timestamp::clamped(self.log_ms.load(Ordering::Relaxed))
     }
 
-    /// Returns the present time of a log that others stamp, once a stamp was heard. It is not this machine's
-    /// time, because the clocks may differ.
+    /// Estimates the present time of a log that another machine stamps: the newest received stamp plus the time since
+    /// then. Returns `None` without a recent stamp. This machine's own clock is not used, because it may differ.
     pub fn heard_time(&self) -> Option<Timestamp> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = heard.filter(|(_, at)| at.elapsed() < HEARD_FOR);
         fresh.map(|(time, at)| time + Span::from_ms(at.elapsed().as_millis() as i64))
     }
 
-    /// Notes that a record has just been stamped with this time.
+    /// Records a stamp that another machine has just given to a record.
     pub fn hear(&self, time: Timestamp) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, Instant::now()));
     }
@@ -141,7 +142,7 @@ impl OwnerMetrics {
         self.jump_ms.store(to.map_or(0, Timestamp::ms), Ordering::Relaxed);
     }
 
-    /// Replaces the remarks about a partition, which say what is wrong while it runs.
+    /// Replaces the remarks about a partition, which describe its active monitor alerts, one line each.
     pub fn remark(&self, partition: Partition, remarks: Vec<String>) {
         self.remarks.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.index, remarks);
     }
@@ -152,7 +153,7 @@ impl OwnerMetrics {
         remarks.values().flatten().cloned().collect()
     }
 
-    /// Notes that a log has reached this time.
+    /// Raises the newest log time to `now`, if `now` is later.
     pub fn reach(&self, now: Timestamp) {
         self.log_ms.fetch_max(now.ms(), Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
 //! Alerts about the operation of a partition, such as its lag, fencing, repeated publication, late events or
 //! its stop.
 //!
-//! Intuition: none of this follows from the log, so these alerts can have no numbers among the partition's
-//! transitions: a replay would not produce them. They have numbers of their own on the transition log. Invariant: the
-//! next owner of the partition reads the newest of these alerts and continues from there, so each published
-//! alert gets its end. Rejected: control records (a partition that is behind would report its lag when it has
-//! caught up), and numbers of the partition (a replay would differ).
+//! Intuition: these alerts do not follow from the log, so a replay would not produce them. They therefore use no
+//! numbers of the partition's transitions, but have numbers of their own on the transition log. Invariant: the next
+//! owner of the partition reads the newest alert of each rule and continues from there, so each published alert gets
+//! its end. Rejected: control records (a partition that lags would report its lag only after it has caught up), and
+//! numbers of the partition's transitions (a replay would assign other numbers).
 
 use super::metrics::OwnerMetrics;
 use super::outage::{LOG, STORE};
@@ -25,27 +25,28 @@ use std::time::Duration;
 /// Time between two observations.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Observations kept. Counts are taken over these: 60 × 10 s = ten minutes.
+/// Number of observations kept. Counters are compared over this period: 60 × 10 s = ten minutes.
 const LOOKS_KEPT: usize = 60;
 
-/// Lag that is tolerated. A larger lag over six observations in a row shows that the partition does not catch
-/// up by itself.
+/// Maximum tolerated lag. A larger lag in `LAG_LOOKS` observations in a row (one minute) shows that the partition
+/// does not catch up by itself.
 const LAG_MAX: Span = Span::from_secs(60);
 const LAG_LOOKS: usize = 6;
 
-/// A worker that is fenced once was paused. Three times in ten minutes mean that other workers compete for
-/// the partition.
+/// Fenced commits within ten minutes from which on an alert fires. A single one means that the worker was paused;
+/// three mean that workers compete for the partition.
 const FENCED_MAX: u64 = 3;
 
-/// Transitions published again within ten minutes from which on an alert fires. One outbox after a crash is
-/// less.
+/// Transitions published again within ten minutes from which on an alert fires. The outbox that is published again
+/// after one crash holds fewer.
 const REPEATED_MAX: u64 = 1_000;
 
-/// Late events in ten minutes, and their share of all events in percent, from which on an alert fires.
+/// An alert fires if both the number of late events within ten minutes and their percentage of all events reach these
+/// limits.
 const LATE_MAX: u64 = 1_000;
 const LATE_PERCENT_MAX: u64 = 20;
 
-/// Rule of a log that is not the one that was read before.
+/// Rule that fires if the log of the partition is not the one that was read before.
 const REWIND: &str = "_sg_rewind";
 
 /// All rules of the monitor.
@@ -61,15 +62,15 @@ pub(crate) const RULES: [&str; 9] = [
     "_sg_refused",
 ];
 
-/// Lead of the log's clock over this machine's clock that is tolerated. Clocks of two machines differ by
-/// less.
+/// Maximum tolerated lead of the log's clock over this machine's clock. Correctly set clocks of two machines differ
+/// by less.
 const AHEAD_MAX: Span = Span::from_mins(5);
 
-/// Age of the newest snapshot that is tolerated. Snapshots are written about every ten seconds, and a restart
-/// takes as long as the snapshot is old.
+/// Maximum tolerated age of the newest snapshot. Snapshots are normally written about every ten seconds. A restart
+/// applies all records since the snapshot again, so an older snapshot means a longer restart.
 const SNAPSHOT_AGE_MAX: Span = Span::from_mins(15);
 
-/// Number of refusals of a source, and the time over which they come, from which on an alert fires.
+/// Minimum refused events of a source, and minimum time between the first and the last, for an alert.
 const SILENCED_MIN: u64 = 20;
 const SILENCED_FOR: Span = Span::from_secs(60);
 
@@ -87,7 +88,7 @@ pub(super) struct PartitionStatus {
     pub(super) unwritten: Option<String>,
     /// Age of the newest snapshot.
     pub(super) snapshot_age: Span,
-    /// Sources of which every event is refused.
+    /// Sources whose events are all refused.
     pub(super) silenced: Vec<Silenced>,
 }
 
@@ -105,7 +106,7 @@ impl PartitionStatus {
     }
 }
 
-/// The newest alert of each rule, and the observations since.
+/// The monitor of one partition: its newest observations, and the newest alert of each rule with its number.
 #[derive(Debug)]
 pub(super) struct PartitionMonitor {
     partition: Partition,
@@ -167,7 +168,7 @@ impl PartitionMonitor {
         active.map(|(rule, (_, told))| format!("{rule}: {}", told.summary)).collect()
     }
 
-    /// Publishes that the partition stops for good, so that an operator looks at it.
+    /// Publishes the alert that the partition has stopped and needs an operator, unless this alert is already active.
     pub(super) fn stop(
         transition_log: &mut (impl OutOfBandAlerts + ?Sized),
         partition: Partition,
@@ -243,7 +244,7 @@ impl PartitionMonitor {
         }
     }
 
-    /// Judges the state in the newest observation. The alert lasts as long as the state.
+    /// Evaluates a rule about the current state on the newest observation. The alert lasts as long as the state.
     fn of_state(&self, rule: &'static str, seen: &PartitionStatus) -> Option<SelfAlert> {
         match rule {
             "_sg_clock" if seen.ahead > AHEAD_MAX => {
@@ -330,7 +331,7 @@ impl PartitionMonitor {
         }
     }
 
-    /// Returns how much a total has grown over the observations that are kept.
+    /// Returns how much a counter has grown from the oldest to the newest observation that is kept.
     fn since(&self, total: impl Fn(&PartitionStatus) -> u64) -> u64 {
         let ends = self.seen.front().zip(self.seen.back());
         ends.map_or(0, |(first, last)| total(last).saturating_sub(total(first)))

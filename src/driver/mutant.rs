@@ -1,7 +1,7 @@
 //! Planted faults (mutants), with which the simulator proves that it can find faults.
 //!
-//! Each mutant is a mistake that a programmer could make in a line nearby. Mutants exist only in builds with
-//! the feature `mutants`, which the tests enable. In other builds each check is the constant `false`.
+//! Each mutant stands for a mistake that a programmer could make at the line that checks for it. Mutants exist only
+//! in builds with the feature `mutants`, which the tests enable. In other builds each check is the constant `false`.
 
 /// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub enum Mutant {
     TrustConsumer,
     /// A record that is delivered again is applied again.
     TakeTwice,
-    /// Transitions count as published before they are.
+    /// Transitions are removed from the outbox before they are published.
     TrimFirst,
-    /// After an unknown answer, other bytes are sent under the same version.
+    /// After a commit with an unknown outcome, other bytes are sent under the same version.
     NewBytes,
     /// The worker ignores that it is fenced.
     IgnoreFence,
@@ -30,7 +30,7 @@ pub enum Mutant {
     ForgetPartials,
     /// Records between the snapshot and the last commit are skipped.
     SkipTail,
-    /// Rules are evaluated on the owner's clock.
+    /// Records get the time of the owner's clock instead of the log's stamp.
     WallTime,
     /// Numbers of transitions continue from the transition log rather than from the checkpoint.
     NumberFromBoard,

@@ -1,10 +1,10 @@
-//! Outages: servers and disks that do not answer, with place and start; and the order to stop waiting for
+//! Outages: the servers and disks that do not answer, with place and start time, and the request to stop waiting for
 //! them.
 //!
-//! Intuition: the process waits for an unreachable server and never exits because of it, but operators must
-//! be informed, and no other work may wait with it. So each component that waits records the outage here, and
-//! each component that answers requests looks here first. Invariant: an outage is logged when it begins, each
-//! minute while it lasts, and when it ends, however many components wait for the same server.
+//! Intuition: the process waits for an unreachable server and never exits because of it, but operators must be
+//! informed, and other work must continue meanwhile. So each component that waits records the outage here, and each
+//! component that answers requests checks here first. Invariant: an outage is logged when it begins, each minute
+//! while it lasts, and when it ends, however many components wait for the same server.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Time between two log lines about the same outage.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// Names of the log and the store of a data dir among outages.
+/// Names under which outages of the log and the store of a data dir are recorded.
 pub const LOG: &str = "log";
 pub const STORE: &str = "store";
 
@@ -116,8 +116,8 @@ impl Outages {
         self.0.is_any.store(!all.is_empty(), Ordering::Relaxed);
     }
 
-    /// Records that a server that answers has refused something, such as a subject. The refusal is logged
-    /// once a minute at most.
+    /// Records that a reachable server has refused a request, for example because of a missing permission. The
+    /// refusal is logged at most once a minute.
     pub fn refuse(&self, what: &'static str, place: &str, error: &dyn std::fmt::Display) {
         let (error, now) = (error.to_string(), Instant::now());
         let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +157,8 @@ impl Outages {
         self.is_any() && self.lock().contains_key(&(what, 0))
     }
 
-    /// Whether an attempt failed within this span. Another attempt would only wait as long.
+    /// Whether an attempt failed within the last `span`. Another attempt would probably wait for the same timeout
+    /// again.
     pub fn was_tried_within(&self, what: &'static str, span: Duration) -> bool {
         self.is_any() && self.lock().get(&(what, 0)).is_some_and(|down| down.tried.elapsed() < span)
     }

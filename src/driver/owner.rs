@@ -1,11 +1,12 @@
 //! A process that owns one partition of a log that others write to, or stands by for it.
 //!
-//! Intuition: the holder of the lease resumes at the store's checkpoint. A process that has its log and store to
-//! itself is the case in which the lease is always free and the transition log is part of the store. Everything that follows from the records is committed in one conditional write,
-//! and only committed transitions are published, each under its own number. Invariant: an owner that lost its
-//! lease finds out at the next commit, which is refused as a whole; it then discards its state and stands by
-//! like a new process. Rejected: trusting the lease alone (a process may sleep past its end), and publishing
-//! first (a crash would publish twice).
+//! Intuition: the holder of the lease resumes at the store's checkpoint. An embedded process is a special case: no
+//! other process uses its log and store, so its lease is always free, and its transition log is part of the store.
+//! All effects of the records since the last commit are written in one conditional write. Only committed transitions
+//! are published, each under its own number. Invariant: an owner that lost its lease finds out at the next commit,
+//! which the store refuses as a whole. The owner then discards its state and stands by like a new process. Rejected:
+//! relying on the lease alone (a process may sleep past its end), and publishing before the commit (a crash would
+//! publish twice).
 
 use super::command::{Command, Publish, StartError};
 use super::monitor::PartitionMonitor;
@@ -26,11 +27,13 @@ const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 const REREAD_AFTER: Duration = Duration::from_secs(1);
 const REREAD_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Another process that holds a partition for this long is not stopped by the fault that stopped this one.
+/// If another process holds the partition for this long, the fault that stopped this process counts as repaired. A
+/// process that meets the same fault releases the lease at once.
 const KEPT_ELSEWHERE: Duration = Duration::from_secs(5);
 
-/// Names among outages of a partition: its data in the store cannot be read; a control record of its log is of a
-/// newer version; its log is gone or not the one that was read before.
+/// Names under which the outages of a partition are recorded. `DATA`: its data in the store cannot be read.
+/// `CONTROL`: its log holds a control record of a newer version. `LOG`: its log is gone, or is not the one that was
+/// read before.
 const DATA: &str = "data in the store";
 const CONTROL: &str = "control record";
 const LOG: &str = "log of a partition";
@@ -41,12 +44,12 @@ struct Stuck {
     what: &'static str,
     /// The time until the next attempt.
     wait: Duration,
-    /// The record that was applied last, if a session had begun.
+    /// Number of the record that was applied last, if a session had begun.
     applied: Option<u64>,
-    /// The time at which the newest session began.
+    /// Start of the newest session, on the monotonic clock.
     begun: Option<Duration>,
-    /// The time since which another process holds the lease. A process that meets the same fault gives it
-    /// back at once.
+    /// Monotonic time since which this process has failed to get the lease, because another one holds it. A process
+    /// that meets the same fault releases the lease at once.
     elsewhere: Option<Duration>,
 }
 
@@ -66,8 +69,8 @@ pub struct Owner<F, S, C> {
     publish: Publish,
     session: Option<OwnerSession>,
     stuck: Option<Stuck>,
-    /// Whether [`Self::catch_up`] runs. Nobody is served yet, so data that cannot be read is an error instead of
-    /// something to wait for.
+    /// Whether [`Self::catch_up`] is running. The process serves no client yet, so unreadable data is an error
+    /// instead of a reason to wait.
     is_starting: bool,
 }
 
@@ -95,8 +98,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         Owner { parts, commands, publish, session: None, stuck: None, is_starting: false }
     }
 
-    /// Becomes the owner and applies every record of the log, for a process that is alone with its log. It returns
-    /// once the wanted rules are in force, too, and the log has the tick that is due.
+    /// Becomes the owner and applies every record of the log, in a process that alone uses its log. It returns once
+    /// the wanted rules are in force as well, and a tick that is due has been tried.
     pub fn catch_up(&mut self) -> Result<(), StartError> {
         self.is_starting = true;
         while self.session.as_ref().is_none_or(|session| !session.is_idle(&self.parts)) {
@@ -115,7 +118,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         self.session.as_mut().map(OwnerSession::inspect)
     }
 
-    /// Puts these rules in force if they differ, now and whenever this process takes over the log.
+    /// Puts these rules in force if they differ from those in force, now and whenever this process takes over the
+    /// log.
     pub fn want(&mut self, rules: RuleSet) {
         if let Some(session) = &mut self.session {
             session.want(rules.clone());
@@ -186,7 +190,7 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// Returns what the partition waits for, if the error is about data that an operator may repair.
+    /// Returns the name of the outage if an operator can repair its cause while the partition waits.
     fn repairable(&self, error: &StartError) -> Option<&'static str> {
         let what = match error {
             StartError::Port(PortError::Unreadable { .. }) | StartError::Snapshot(_) => DATA,
@@ -196,8 +200,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         (!self.is_starting).then_some(what)
     }
 
-    /// Whether the process continues despite the error. A log that is gone may be restored. A log that is not
-    /// the one that was read stops its partition alone, if there are other partitions.
+    /// Whether the process keeps running despite the error. A missing log may be restored. A log that is not the one
+    /// that was read before stops only its own partition, if there are several partitions.
     fn goes_on_without(&self, error: &StartError) -> bool {
         match error {
             StartError::Port(PortError::Gone { .. }) => true,
@@ -224,8 +228,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         Ok(Step::Waiting(wait))
     }
 
-    /// Clears the fault once another process keeps the partition: it is not stopped by the fault that this
-    /// one met.
+    /// Clears the fault once another process has held the partition for `KEPT_ELSEWHERE`, because the fault evidently
+    /// does not stop that process.
     fn note_another_owner(&mut self) {
         let running = self.parts.clock.running();
         let Some(stuck) = &mut self.stuck else { return };
@@ -243,7 +247,7 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         }
     }
 
-    /// Ends the session and its remarks. The next owner of the partition makes its own remarks.
+    /// Ends the session and clears its remarks, because the next owner of the partition reports its own.
     fn end_term(&mut self) {
         self.session = None;
         self.parts.owner_metrics.remark(self.parts.limits.partition, Vec::new());
@@ -274,8 +278,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
                 self.session = Some(session);
                 if let Some(stuck) = &mut self.stuck {
                     (stuck.begun, stuck.elsewhere) = (Some(self.parts.clock.running()), None);
-                    // A session that begins has checked the log. A fault that stopped an earlier session at a
-                    // record can still be met again.
+                    // The session has checked the log at its start, so a fault of the log is over. A fault that an
+                    // earlier session met at a record may occur again.
                     if stuck.what == LOG || stuck.applied.is_none() {
                         self.recover();
                     }
@@ -294,8 +298,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         Ok(Step::Working)
     }
 
-    /// Handles a command while standing by. Returns true to stop. Only an owner answers appends and
-    /// questions: dropping them here informs the caller.
+    /// Handles a command while standing by. Returns whether to stop. Only an owner answers appends and questions, so
+    /// these are dropped here, which informs their callers.
     fn heed(&mut self, command: Command) -> bool {
         match command {
             Command::Stop => return true,
@@ -305,7 +309,8 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         false
     }
 
-    /// Counts a log that is not the one that was read before, and publishes an alert about it.
+    /// Returns the error. If it says that the log is not the one that was read before, the log is counted and an
+    /// alert about it is published.
     fn counted(&mut self, error: StartError) -> StartError {
         if let StartError::Port(changed @ PortError::Changed { .. }) = &error {
             let parts = &mut self.parts;

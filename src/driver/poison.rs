@@ -1,31 +1,30 @@
-//! The pace of an owner after earlier owners have died.
+//! Slows down an owner after earlier owners have died, in order to find a poison record.
 //!
-//! Intuition: a poison record, which kills the process, would kill every owner in turn. An owner whose
-//! predecessor died young commits every few records, so that the next one knows roughly where the record is.
-//! If that owner dies as well, the third notes before each record which one it is about to apply. A record at
-//! which three owners died is left out and reported.
-//! Invariant: a record that is left out is in the commit and in the dead letters, so every worker that
-//! applies the log again leaves out the same record. Rejected: leaving out the record after the last commit
-//! (it may be a healthy record ahead of the poison record), and careful steps from the first death on (most
-//! deaths have other reasons).
+//! Intuition: a poison record crashes the process that applies it, so it would crash every owner in turn. If the
+//! previous owner died early, the next owner commits every `STEP_RECORDS` records, so that the position of the poison
+//! record is roughly known. If that owner dies as well, the third one stores the number of each record before it
+//! applies the record. A record at which three owners died is skipped and reported.
+//! Invariant: the commit and the dead letters contain each skipped record, so every worker that applies the log again
+//! skips the same records. Rejected: skipping the record after the last commit (it may be a healthy record ahead of
+//! the poison record), and storing each number from the first death on (most deaths have other reasons).
 
 use std::time::Duration;
 
-/// An owner that lived this long died for another reason.
+/// Lifetime after which the death of an owner is not attributed to a poison record.
 const CALM_AFTER: Duration = Duration::from_secs(10);
 
-/// Deaths at one record after which the record is left out.
+/// Number of owners that died at a record after which the record is skipped.
 pub(super) const DEATHS_MAX: u32 = 3;
 
-/// Records between two commits of an owner that takes short steps. Noting twice as many takes a second if
-/// each write goes to the disk.
+/// Records between two commits of an owner whose predecessor died early. A later owner stores the numbers of twice as
+/// many records one by one, which takes a second if each write goes to the disk.
 const STEP_RECORDS: u32 = 100;
 
-/// Records that are noted one by one. The steps of the owner before were shorter, so the poison record is
-/// among these.
+/// Records whose numbers are stored one by one before they are applied. The previous owner committed every
+/// `STEP_RECORDS` records, so the poison record is among these.
 const NAMED_RECORDS: u32 = 2 * STEP_RECORDS;
 
-/// The pace of one session.
+/// The pace of one session: how often it commits, and whether it stores the number of each record.
 #[derive(Debug)]
 pub(super) struct PoisonGuard {
     /// Consecutive take-overs of owners that did not live long, this one included.
@@ -46,12 +45,12 @@ impl PoisonGuard {
         PoisonGuard { tries, named: 0, steps: 0, begun }
     }
 
-    /// Whether batches are applied as they come, without short steps.
+    /// Whether batches are applied without extra commits in between.
     pub(super) fn is_fast(&self) -> bool {
         self.tries <= 1
     }
 
-    /// Whether the next record is to be noted in the store before it is applied.
+    /// Returns whether the number of the next record is to be stored before the record is applied.
     pub(super) fn names_next(&mut self) -> bool {
         if self.tries <= 2 || self.named >= NAMED_RECORDS {
             return false;
@@ -60,7 +59,7 @@ impl PoisonGuard {
         true
     }
 
-    /// Whether records are being noted.
+    /// Whether this owner stores the numbers of records before it applies them.
     pub(super) fn is_naming(&self) -> bool {
         self.named > 0
     }
@@ -71,7 +70,8 @@ impl PoisonGuard {
         !self.is_fast() && self.steps.is_multiple_of(STEP_RECORDS)
     }
 
-    /// Returns whether this owner has lived long enough for the next one to be fast; true only once.
+    /// Returns true once, when this owner has lived for `CALM_AFTER`. It then continues at full speed, and its death
+    /// would not slow down the next owner.
     pub(super) fn is_calm(&mut self, now: Duration) -> bool {
         let is_calm = self.tries > 0 && now.saturating_sub(self.begun) >= CALM_AFTER;
         if is_calm {

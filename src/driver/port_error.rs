@@ -34,11 +34,11 @@ pub enum PortError {
     Away { place: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// The name in messages of the log that a partition reads.
+/// The name by which error messages refer to the log of a partition.
 pub const EVENT_STREAM: &str = "the event stream";
 
 impl PortError {
-    /// The log that a partition reads is not there.
+    /// The error that the log of a partition does not exist.
     pub const NO_LOG: PortError = PortError::Gone { place: EVENT_STREAM };
 
     /// Converts an error of reading the key that signs the alerts.
@@ -50,8 +50,8 @@ impl PortError {
     }
 }
 
-/// Says what to do about a failed write. The database's errors have no source, so the operating system's code
-/// is read from the text, in which the standard library writes it.
+/// Returns a hint about a failed write. The database's errors have no source, so the operating system's error code is
+/// looked up in the error text, where the standard library writes it.
 fn remedy(error: &dyn std::error::Error) -> &'static str {
     let text = chain(error);
     match FILE_LIMITS.iter().any(|code| text.contains(code)) {
@@ -60,7 +60,7 @@ fn remedy(error: &dyn std::error::Error) -> &'static str {
     }
 }
 
-/// ENFILE and EMFILE: the system, or this process, has as many open files as it may.
+/// Texts of ENFILE and EMFILE: the system, or this process, has reached its limit of open files.
 const FILE_LIMITS: [&str; 2] = ["(os error 23)", "(os error 24)"];
 
 /// Returns an error with all its causes in one line.

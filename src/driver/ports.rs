@@ -1,8 +1,8 @@
 //! Ports of the owner of a partition: a log, a store, a clock and the outlets for effects.
 //!
-//! There are two sets of implementations and no third: the embedded one (production code, one redb file) and
-//! the one over servers. `tests/contract` asks both for the same behaviour. A call returns when its effect is
-//! durable, or returns an error if it is not.
+//! There are exactly two sets of implementations: the embedded one (production code, one redb file) and the one over
+//! servers. `tests/contract` checks both for the same behaviour. A call returns when its effect is durable, or
+//! returns an error if it is not.
 
 use super::continuity::Continuity;
 pub use super::port_error::{EVENT_STREAM, PortError};
@@ -82,8 +82,8 @@ pub struct CatalogRow {
     pub shape: Shape,
 }
 
-/// Size, start, series id. Windows of one size and start are neighbours in the store, so expired ones are
-/// removed as one range.
+/// Key of a stored window: size, start, series id. Windows of one size and start are neighbours in the store, so
+/// expired ones are removed as one range.
 pub type WindowAt = (WindowSize, Timestamp, u64);
 
 /// All effects up to one record, written in one transaction or not at all.
@@ -116,9 +116,9 @@ pub struct Commit {
     pub rollups: Vec<Rollup>,
     /// Snapshot of the engine's state at `applied`.
     pub snapshot: Option<Vec<u8>>,
-    /// The log in which `applied` is a position.
+    /// Identity of the log to which `applied` refers.
     pub anchor: Anchor,
-    /// Whether alerts of an earlier owner still have to be ended as lost.
+    /// Whether alerts of an earlier owner still have to be ended as lost, because the log lost records.
     pub is_losing: bool,
     /// Poison records skipped since the last commit, because they kill the worker that reads them.
     pub poison: Vec<u64>,
@@ -128,7 +128,7 @@ pub struct Commit {
 /// was truncated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anchor {
-    /// Creation time of the log; empty for the embedded log, which is the only one.
+    /// Creation time of the log; empty for the embedded log, because there is only one.
     pub stream: String,
     /// Fingerprint of the record applied last; 0 if it is not known.
     pub fingerprint: u64,
@@ -141,7 +141,7 @@ pub struct DeadEvent {
     pub index: u32,
     pub reason: RejectReason,
     pub message: String,
-    /// Number of further refused events behind this one that are not kept.
+    /// Number of further refused events for which no dead letter is kept.
     #[serde(default)]
     pub more: u32,
 }
@@ -160,9 +160,9 @@ pub struct Checkpoint {
     pub partials: Vec<PartialsMessage>,
     /// Shadows whose publication is not confirmed, in order.
     pub shadows: Vec<OutboxEntry>,
-    /// The log in which `applied` is a position.
+    /// Identity of the log to which `applied` refers.
     pub anchor: Anchor,
-    /// Whether alerts of an earlier owner still have to be ended as lost.
+    /// Whether alerts of an earlier owner still have to be ended as lost, because the log lost records.
     pub is_losing: bool,
     /// Poison records to skip.
     pub poison: Vec<u64>,
@@ -174,14 +174,14 @@ pub struct Checkpoint {
 /// The part of a store from which an owner resumes.
 pub trait Store {
     fn checkpoint(&self) -> Result<Checkpoint, PortError>;
-    /// Reads sealed windows in the given order, each with the shape of its series. The caller asks for no
-    /// more than a few megabytes hold.
+    /// Reads sealed windows in the given order; each key comes with the shape of its series. The caller limits the
+    /// number of windows, so that the result takes a few megabytes.
     fn windows(&self, wanted: &[(WindowAt, Shape)]) -> Result<Vec<Option<WindowRow>>, PortError>;
 }
 
 /// The committed effects, as readers see them.
 pub trait Views {
-    /// Returns the record up to which everything is committed.
+    /// Returns the number of the last record whose effects are committed.
     fn applied(&self) -> Result<u64, PortError>;
     /// Returns about `max` series of the catalog after a cursor (0 at first), and the cursor of the next page
     /// if there is one.
@@ -208,8 +208,8 @@ pub trait Views {
     fn active(&self) -> Result<Vec<String>, PortError>;
 }
 
-/// The fencing token of a session. The store accepts a commit only if it still holds the same take-over and the
-/// same number of commits.
+/// The fencing token of a session. The store accepts a commit only if its own epoch, nonce and version equal those of
+/// the token: no other worker has taken over since, and no other commit was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fence {
     pub epoch: u64,
@@ -243,16 +243,16 @@ pub struct Shown<'a> {
 /// A store to which only the newest holder of the lease may write. A store inside the process has one possible
 /// holder, so its lease is free whenever it is asked for.
 pub trait OwnerStore: Store {
-    /// A commit in the store's own form, sent again unchanged until the answer is known. If [`Self::show`] writes
-    /// sealed windows beforehand, it does not contain those without a correction.
+    /// A commit in the store's own format. It is sent again unchanged until its outcome is known. If [`Self::show`]
+    /// writes sealed windows before the commit, the commit contains only the corrected ones.
     type Prepared<'c>;
-    /// Whether other processes read what is shown beside the commits. If not, the engine in this process answers
-    /// instead, and nothing is shown.
+    /// Whether other processes read the data that [`Self::show`] and [`Self::show_asked`] write. If not, these calls
+    /// write nothing, and the engine in this process answers readers.
     fn is_read_elsewhere(&self) -> bool {
         true
     }
-    /// Writes windows that no commit has to hold: open ones, and those just sealed. A worker that applies the
-    /// log again seals them again with the same bytes before anything reads them. Makes one attempt.
+    /// Writes windows outside of a commit: open ones, and those just sealed. No commit needs to contain them, because
+    /// a worker that applies the log again writes the same bytes again before it reads them. Makes one attempt.
     fn show(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError>;
     fn prepare<'c>(&mut self, fence: &Fence, commit: &'c Commit) -> Result<Self::Prepared<'c>, PortError>;
     /// Makes one attempt to send the commit.
@@ -262,19 +262,19 @@ pub trait OwnerStore: Store {
     /// Makes one attempt to renew the lease. Returns false if another worker holds it, or if the store went
     /// back to an earlier state.
     fn renew(&mut self, fence: &Fence) -> Result<bool, PortError>;
-    /// Notes that a record is about to be applied, or, for 0, that none is. Returns how many owners in a row
-    /// died at this record.
+    /// Stores the number of the record that is about to be applied; 0 means that no record is being applied. Returns
+    /// how many owners in a row died at this record.
     fn attempt(&mut self, fence: &Fence, seq: u64) -> Result<u32, PortError>;
-    /// Reports that this owner runs well, which resets [`Checkpoint::tries`]. Makes one attempt; if it fails,
-    /// the next owner is careful without need.
+    /// Reports that this owner runs well, which resets [`Checkpoint::tries`]. Makes one attempt. If it fails, the
+    /// next owner makes extra commits without need.
     fn calm(&mut self, fence: &Fence);
-    /// Replaces all silences or maintenance windows, given as (id, JSON). Makes one attempt apart from the
-    /// commits, because the data only repeats the content of control records.
+    /// Replaces all silences or maintenance windows, given as (id, JSON). Makes one attempt outside of the commits,
+    /// because the data only repeats the content of control records.
     fn show_asked(&mut self, kind: Asked, all: &[(String, String)]) -> Result<(), PortError>;
     /// Gives the lease back, so that another worker need not wait until it expires.
     fn release(&mut self, fence: &Fence) -> Result<(), PortError>;
-    /// Removes what is past its retention at this log time, if the store does not do that by itself. It is called
-    /// every [`EXPIRE_EVERY`].
+    /// Removes data that is past its retention at this log time, if the store does not do that by itself. The owner
+    /// calls this every [`EXPIRE_EVERY`].
     fn expire(&mut self, _now: Timestamp) -> Result<(), PortError> {
         Ok(())
     }
@@ -285,12 +285,12 @@ pub const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
 /// A log, read as it grows.
 pub trait Feed {
-    /// Whether only the owner appends to the log, through [`Self::append`]. It then waits for commands instead of
-    /// records, and each of its answers shows what was appended before.
+    /// Whether only the owner appends to the log, through [`Self::append`]. Such an owner waits for commands instead
+    /// of records, and each of its answers reflects every record appended before.
     fn is_local(&self) -> bool {
         false
     }
-    /// Returns the identity of this log and the numbers it still holds; `None` if there is no log.
+    /// Returns the identity of this log and the range of records that it holds; `None` if there is no log.
     fn extent(&mut self) -> Result<Option<Extent>, PortError>;
     /// Creates the missing parts of the log, empty.
     fn create(&mut self) -> Result<(), PortError>;
@@ -298,9 +298,9 @@ pub trait Feed {
     fn seek(&mut self, continuity: Continuity) -> Result<(), PortError>;
     /// Returns the next records in order; none if none arrived within `wait`.
     fn next(&mut self, wait: Duration) -> Result<Vec<Logged>, PortError>;
-    /// Appends durably, and remembers the requests. Returns for each entry its number, or why it is not known to
-    /// be in the log. A log that this process stamps takes its clock's time, but no stamp before the log time
-    /// `confirmed`.
+    /// Appends entries durably, and stores their request ids. Returns for each entry its number, or the reason why it
+    /// may not be in the log. If this process stamps the log, the stamp is its clock's time, but never earlier than
+    /// the log time `confirmed`.
     fn append(
         &mut self,
         entries: Vec<(Entry, Option<RequestId>)>,
@@ -322,14 +322,14 @@ pub enum PublishOutcome {
 pub struct OutOfBandAlert {
     pub rule: &'static str,
     pub severity: Severity,
-    /// From 1, for each rule of the partition.
+    /// Counts from 1 for each rule of the partition.
     pub number: u64,
     pub json: String,
 }
 
 /// The place where alerts that do not follow from the log are published.
 pub trait OutOfBandAlerts {
-    /// Returns number and text of the newest such alert of this partition under this rule.
+    /// Returns the number and the JSON of the newest out-of-band alert of this rule and partition.
     fn newest_out_of_band(&mut self, rule: &str) -> Result<Option<(u64, String)>, PortError>;
     /// Publishes an alert that does not follow from the log. Makes one attempt.
     fn put_out_of_band(&mut self, aside: &OutOfBandAlert) -> Result<(), PortError>;
@@ -337,9 +337,9 @@ pub trait OutOfBandAlerts {
 
 /// The place where transitions are published. Each is stored once under its number, however often it is sent.
 pub trait TransitionLog: OutOfBandAlerts {
-    /// Returns the newest numbers that are published.
+    /// Returns the newest published number of each kind; 0 if none is published.
     fn newest(&mut self) -> Result<Numbers, PortError>;
-    /// Whether everything published is older than the log that is read now, so that it came from another log.
+    /// Whether all published messages are older than the current log, so that they came from an earlier log.
     fn is_older_than_log(&mut self) -> Result<bool, PortError> {
         Ok(false)
     }
@@ -350,7 +350,7 @@ pub trait TransitionLog: OutOfBandAlerts {
     /// Publishes messages to the aggregate partition one after the other. Returns how many of them are stored
     /// now.
     fn post(&mut self, partials: &[PartialsMessage]) -> Result<usize, PortError>;
-    /// Publishes shadows. Returns how many of them are stored now.
+    /// Publishes transitions of `shadow: true` rules. Returns how many of them are stored now.
     fn shadow(&mut self, shadows: &[OutboxEntry]) -> Result<usize, PortError>;
 }
 
@@ -360,8 +360,8 @@ pub struct DeadLetter {
     pub seq: u64,
     pub index: u32,
     pub reason: RejectReason,
-    /// Number of further refused events behind this one. If there are any, the dead letter carries the whole
-    /// payload.
+    /// Number of further refused events that have no dead letter. If there are any, this dead letter carries the
+    /// whole payload.
     pub more: u32,
 }
 
@@ -383,14 +383,14 @@ pub trait Outlet {
     fn rollups(&mut self, rollups: &[Rollup]) -> Result<(), PortError>;
 }
 
-/// Entry point of events and control records that do not arrive through the log itself.
+/// Entry point for events and control records that clients send to this process instead of to the log.
 pub trait Intake: Send + Sync {
-    /// Appends to the log of one partition; `reply` receives the record's number once it is durable. A log on
-    /// a broker recognises a repeat of `request`. The embedded log stores `request` and returns it after a
-    /// restart.
+    /// Appends to the log of one partition; `reply` receives the record's number once it is durable. A broker
+    /// discards a repeat of `request`. The embedded log stores `request`, so that the process recognises a repeat
+    /// even after a restart.
     fn append(&self, partition: u32, entry: Entry, request: Option<RequestId>, reply: Reply<u64>);
 
-    /// The longest record that the log takes; `None` if it takes any, or is not connected yet.
+    /// Maximum bytes of a record that the log accepts; `None` if there is no limit, or before the connection.
     fn record_bytes_max(&self) -> Option<usize> {
         None
     }
@@ -400,13 +400,14 @@ pub trait Intake: Send + Sync {
         false
     }
 
-    /// Reads the stamp that a broker gave to a record. A log that this process stamps is not asked.
+    /// Reads the stamp that a broker gave to a record. If this process stamps the log itself, there is nothing to
+    /// read, and `reply` is dropped.
     fn read_stamp(&self, partition: u32, seq: u64, reply: Reply<Timestamp>) {
         drop((partition, seq, reply));
     }
 }
 
-/// Callback that receives the answer.
+/// Callback that receives the result of a request, or the text of its error.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, String>) + Send>;
 
 /// The workers of a deployment.
@@ -420,7 +421,7 @@ pub trait Fleet {
 /// The time with which a log stamps its records, and a monotonic clock.
 pub trait Clock {
     fn now(&self) -> Timestamp;
-    /// Returns how long to wait by a wall clock until `at`.
+    /// Returns the real time to wait until this clock shows `at`.
     fn until(&self, at: Timestamp) -> Duration {
         Duration::from_millis((at - self.now()).ms().max(0) as u64) / self.speed()
     }
@@ -432,7 +433,7 @@ pub trait Clock {
     fn receive<T>(&self, messages: &Receiver<T>, time: Duration) -> Result<T, RecvTimeoutError> {
         messages.recv_timeout(time)
     }
-    /// How many times as fast as a wall clock [`Self::now`] runs.
+    /// Speed of [`Self::now`] as a multiple of real time.
     fn speed(&self) -> u32 {
         1
     }

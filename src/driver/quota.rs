@@ -1,7 +1,8 @@
 //! The number of partitions that this process may hold, and the number that it holds.
 //!
-//! Invariant: a process never takes more than its share, and gives up one partition for each that is surplus.
-//! If the shares of all processes together are as many as the partitions, each partition finds an owner.
+//! Invariant: a process never takes more partitions than its limit. If the limit falls below the number that it
+//! holds, it gives up exactly the surplus. If the limits of all processes add up to at least the number of
+//! partitions, each partition finds an owner.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,8 +56,8 @@ impl OwnershipQuota {
 }
 
 impl Permit {
-    /// Returns whether the process holds too many partitions and this one is to be given up; its permit is then
-    /// free.
+    /// Returns whether this partition must be given up, because the process holds more than its limit. The permit
+    /// then no longer counts as held.
     pub fn give_up_surplus(&mut self) -> bool {
         let mut places = self.share.places();
         if !self.is_given_up && places.held > places.limit {

@@ -42,7 +42,7 @@ impl Entry {
 pub struct RequestId {
     /// The `Idempotency-Key` as the client sent it.
     pub key: Arc<[u8]>,
-    /// Digest of the body.
+    /// Hash of the request body (xxh3, 128 bits).
     pub body: u128,
     /// The log time at which the request was answered.
     pub at: Timestamp,
@@ -62,14 +62,14 @@ impl RequestId {
 /// Time for which requests are remembered. The API promises to recognise repeats this long.
 pub const REQUESTS_KEPT: Span = Span::from_mins(10);
 
-/// Limit of remembered requests: 500,000 × about 150 B = 75 MB. At more than 833 requests a second the oldest
-/// are evicted early, and each eviction is counted.
+/// Maximum number of remembered requests: 500,000 × about 150 B = 75 MB. At more than 833 requests a second the
+/// oldest are evicted before [`REQUESTS_KEPT`] has passed, and each eviction is counted.
 pub const REQUESTS_MAX: usize = 500_000;
 
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    pub seq: u64, // from 1, without gaps
+    pub seq: u64, // number in the log, from 1
     pub stamp: Timestamp,
     pub entry: Entry,
 }

@@ -27,7 +27,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Windows that are handled together: at about 1 KiB each, 4 MiB.
+/// Approximate number of windows that the engine emits before they are written: 4,096 × about 1 KiB = 4 MiB.
 const WINDOWS_AT_ONCE: usize = 4_096;
 
 /// Inputs and settings of a replay.
@@ -54,7 +54,7 @@ pub struct Outputs<'a> {
     pub shadows: Option<Box<dyn Write + 'a>>,
     /// Called for each refused event with its place and the error.
     pub refused: Option<Box<dyn FnMut(LinePlace<'_>, &BadEvent) + 'a>>,
-    /// Called now and then with the progress.
+    /// Called with the progress after each chunk of lines.
     pub progress: Option<Box<dyn FnMut(&Progress) + 'a>>,
 }
 
@@ -74,7 +74,7 @@ pub struct LinePlace<'a> {
 }
 
 impl<'a> LinePlace<'a> {
-    /// Returns the place from which the line with this number of an input came.
+    /// Returns the original place of a line, given its number in the combined input.
     fn of(line: u64, origins: Option<&'a Origins>) -> LinePlace<'a> {
         let origin = origins.and_then(|origins| Some((origins, origins.of(line)?)));
         match origin {
@@ -88,7 +88,7 @@ impl<'a> LinePlace<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     pub events: u64,
-    /// OwnershipQuota of the input read so far, in [0, 1]; `None` for a pipe.
+    /// Fraction of the input read so far, in [0, 1]; `None` for a pipe.
     pub share: Option<f64>,
     pub reached: Timestamp,
 }
@@ -102,7 +102,7 @@ pub struct Summary {
     pub records: u64,
     /// Stamp of the first record.
     pub begun: Option<Timestamp>,
-    /// The highest severity at which an alert of a rule was active.
+    /// The highest severity at which an alert was active. Self-alerts do not count.
     pub worst: Option<Severity>,
     /// Errors of the inputs; their intact parts were read.
     pub input_errors: Vec<Finding>,
@@ -122,8 +122,8 @@ pub fn run_over(
     outputs: Outputs<'_>,
 ) -> Result<Summary, ReplayError> {
     let (size, consumed) = (input.size, input.consumed.clone());
-    // A correction leaves at the grid point after its event, and the event may be as late as the limit
-    // allows.
+    // The engine emits a correction at the grid point after the late event, and the event may be up to `max_lateness`
+    // late. Sealed windows are kept for that long.
     let limits = engine.limits();
     let kept = limits.max_lateness + limits.evaluation_interval * 2;
     let mut outputs = outputs;
@@ -257,8 +257,8 @@ impl<'s, 'a> Replay<'s, 'a> {
         Ok(())
     }
 
-    /// Applies all lines that the stamper holds. Lines that carry a decoder's numbers must be applied before
-    /// the numbers change their meaning.
+    /// Applies all lines that the stamper holds back. The lines refer to identities by the numbers of a decoder, so
+    /// they must be applied before the decoder restarts its numbering.
     fn settle(&mut self) -> Result<(), ReplayError> {
         let mut stamped = std::mem::take(&mut self.stamped);
         self.stamper.finish(&mut |line| stamped.push(line));
@@ -336,8 +336,8 @@ impl<'s, 'a> Replay<'s, 'a> {
         }
     }
 
-    /// Ends the input. The clock stays, except for a tick at `until`, and open windows are written as they
-    /// are.
+    /// Ends the input. If `until` is set, a tick advances the clock to it; otherwise the clock stays at the last
+    /// stamp. Open windows are written in their current state.
     fn finish(mut self) -> Result<Summary, ReplayError> {
         self.settle()?;
         if let Some(until) = self.until {

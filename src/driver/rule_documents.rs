@@ -4,15 +4,15 @@
 //! Intuition: a rule set is compiled from documents, most of which are files. Where several processes share a
 //! store, the store holds the wanted documents with a revision, and the files are only its first content. In
 //! embedded mode the files are the wanted documents, and documents added over the API are kept beside them.
-//! Invariant: a change names the revision it was made from, so two concurrent changes cannot undo one
-//! another. Rejected: each process putting its own files in force (two processes with different checkouts
-//! would fight).
+//! Invariant: a change names the revision it was made from, so two concurrent changes cannot undo one another.
+//! Rejected: each process puts its own files in force (two processes with different files would replace each other's
+//! rules again and again).
 
 use super::ports::PortError;
 use crate::pipeline::Diagnostic;
 use crate::pipeline::document::Documents;
 
-/// The wanted documents.
+/// The wanted documents: those whose rules should be in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleDocuments {
     /// Grows with every change; 0 before the first.
@@ -20,13 +20,13 @@ pub struct RuleDocuments {
     pub documents: Documents,
 }
 
-/// The storage of a book that several processes share.
+/// The storage of the wanted documents, which several processes share.
 pub trait RuleDocumentStore: Send {
     /// Returns the revision. Makes one attempt.
     fn revision(&mut self) -> Result<u64, PortError>;
-    /// Returns the whole book. Makes one attempt.
+    /// Returns the wanted documents with their revision. Makes one attempt.
     fn read(&mut self) -> Result<RuleDocuments, PortError>;
-    /// Replaces the whole book if it still has this revision. Returns the new revision, or `None` if the
+    /// Replaces the wanted documents if they still have this revision. Returns the new revision, or `None` if the
     /// revision differs. Makes one attempt.
     fn write(&mut self, revision: u64, documents: &Documents) -> Result<Option<u64>, PortError>;
 }
@@ -64,10 +64,10 @@ pub enum Refusal {
     Away(String),
 }
 
-/// Callback for the result of a change: the revision, or the record, that holds it.
+/// Callback for the result of a change: the number of the revision, or of the log record, that holds it.
 pub(crate) type Changed = Box<dyn FnOnce(Result<u64, Refusal>) + Send>;
 
-/// The interface to the keeper of the rules of a process.
+/// The interface to the component that keeps the rules of a process.
 pub trait RulesApi: Send + Sync {
     fn change(&self, change: Change, reply: Changed);
     /// Returns the wanted documents as this process knows them.
@@ -79,17 +79,17 @@ pub trait RulesApi: Send + Sync {
     fn is_read(&self) -> bool;
 }
 
-/// The decision when files are read, or when a book has changed.
+/// The decision after the files were read, or after the wanted documents have changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Fills the book with the files.
+    /// Replaces the wanted documents with the files.
     Write(Documents),
-    /// Keeps the book. The text, if any, says how the files differ.
+    /// Keeps the wanted documents. The text, if any, tells the operator how the files differ from them.
     Keep(Option<String>),
 }
 
-/// Decides between files and book. Files fill an empty book, or replace the book if they are to be applied. A
-/// directory without files replaces nothing, because it may not be mounted yet.
+/// Decides whether the files replace the wanted documents in `book`. They do if `book` is empty or `is_applying` is
+/// set. A directory without files replaces nothing, because it may not be mounted yet.
 pub(crate) fn decide(files: Option<&Documents>, book: &RuleDocuments, is_applying: bool) -> Decision {
     match files {
         Some(files) if *files == book.documents => Decision::Keep(None),
@@ -114,7 +114,7 @@ fn difference(files: &Documents, wanted: &Documents) -> String {
     )
 }
 
-/// Names listed in a remark; operators look at the first ones.
+/// Maximum document names listed in a remark.
 const NAMES_SHOWN: usize = 10;
 
 #[cfg(test)]

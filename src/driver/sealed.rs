@@ -1,10 +1,10 @@
 //! Sealed windows that may still be corrected, kept in temporary files.
 //!
-//! Intuition: for an hour after it was sealed a window may get a correction, and hardly any window does.
-//! Keeping the windows in memory would cost more than everything else. So they are written as they are
-//! sealed, one block per size and start, and read back only when a late event arrives. Invariant: the index
-//! of a block is ascending by series id; a corrected window stays in memory with its revision until no
-//! further correction can come.
+//! Intuition: a sealed window may be corrected as long as late events are accepted (by default an hour), but few
+//! windows are. All these windows would take more memory than everything else. So they are written to a file when
+//! they are sealed, in blocks of one size and start, and are read back only when a late event arrives. Invariant: the
+//! index of a block ascends by series id. A corrected window stays in memory with its revision until no further
+//! correction can come.
 
 use crate::core::measure::pane::Pane;
 use crate::core::measure::window::{Correction, Sealed, WindowKey, WindowSize};
@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// The windows sealed within the last `max_lateness`.
+/// The sealed windows that ended within the last `max_lateness`, so that they may still be corrected.
 #[derive(Debug)]
 pub(crate) struct SealedWindows {
     max_lateness: Span,
@@ -25,7 +25,7 @@ pub(crate) struct SealedWindows {
     building: Option<Building>,
 }
 
-/// A temporary file; it is deleted with the last block in it.
+/// A temporary file that holds several blocks. It is deleted when the last of them is dropped.
 #[derive(Debug, Clone)]
 struct Segment {
     file: Arc<File>,

@@ -1,4 +1,4 @@
-//! Output of the windows of a replay: they are corrected and written as lines.
+//! Output of the windows of a replay: corrections are merged into their windows, and windows are written as lines.
 //!
 //! Intuition: a fifth of the time of a replay turns windows into text, and that needs nothing of the engine.
 //! So the engine's thread only queues them, and a thread that waits for input empties the queue. Invariant:
@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 16_384;
 /// A queue of windows and the writer of their lines.
 #[derive(Debug)]
 pub(crate) struct WindowSink<'a> {
-    /// Whether there is a reader of the windows; without one they need not be pushed.
+    /// Whether there is an output for the windows. If not, they need not be pushed.
     pub is_wanted: bool,
     waiting: Mutex<Waiting>,
     outlet: Mutex<Outlet<'a>>,

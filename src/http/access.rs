@@ -4,9 +4,9 @@
 //! loopback. In a DNS rebinding attack the `Host` header still carries the attacker's name, and a
 //! cross-origin request carries its `Origin`, so both are compared with the names of this service. IP
 //! addresses are accepted as hosts, because DNS rebinding needs a name.
-//! Invariant: without tokens every client that reaches the service has the admin role, and the service
-//! listens on loopback only. With tokens only the probes answer without one. Rejected: CORS headers (no
-//! foreign page needs to read this API).
+//! Invariant: if no tokens are configured, the service listens on loopback only, and every client has the admin role.
+//! If tokens are configured, only the probes answer without a token, and `/metrics` if it is public. Rejected: CORS
+//! headers (no foreign page needs to read this API).
 
 use axum::http::{HeaderMap, Method, Uri, header};
 use ring::digest::{SHA256, digest};
@@ -115,7 +115,7 @@ pub struct Access {
     pub tokens: Vec<Token>,
     /// Host names under which this service is reached, besides loopback names and IP addresses.
     pub hosts: Vec<String>,
-    /// Hosts, with ports, of web pages that may send requests.
+    /// Origins of web pages that may send requests, each as host and port without the scheme.
     pub origins: Vec<String>,
     /// Whether `/metrics` answers without a token.
     pub metrics_public: bool,
@@ -170,9 +170,9 @@ impl Access {
         if self.is_own_origin(origin, stated) { Ok(()) } else { Err(Denied::Origin(shown(origin))) }
     }
 
-    /// Returns whether a page belongs to this service: its origin is the requested address or a configured
-    /// one. Another port is another service. An `https` origin on loopback is accepted only if it is
-    /// configured, because this service itself speaks no TLS.
+    /// Returns whether an origin is the requested address or a configured origin. The port counts, because another
+    /// port is another service. An `https` origin on loopback is accepted only if it is configured, because this
+    /// service itself speaks no TLS.
     fn is_own_origin(&self, origin: &str, stated: &str) -> bool {
         match origin.split_once("://") {
             Some(("http", of)) if of == stated => true,
@@ -194,7 +194,7 @@ impl Access {
         let stated = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let secret = stated.and_then(bearer).ok_or(Denied::NoToken)?;
         let digest = hash(secret.trim_ascii());
-        // Every token is compared, so the time does not depend on which one matches.
+        // The search does not stop at the first match, so its duration does not reveal which token matched.
         let found = self
             .tokens
             .iter()
@@ -217,8 +217,8 @@ impl Access {
     }
 }
 
-/// Checks `Sec-Fetch-Site`, which browsers also send with requests that carry no `Origin`. Following a link
-/// is allowed.
+/// Refuses a request of a foreign page that has no `Origin` header. Browsers state the relation of the page to this
+/// service in `Sec-Fetch-Site`. Following a link from a foreign page is allowed.
 fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     let is_navigation = headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
@@ -228,7 +228,7 @@ fn admit_site(headers: &HeaderMap) -> Result<(), Denied> {
     }
 }
 
-/// Returns whether the host is reachable from this machine only.
+/// Returns whether the host is a loopback name or address, which only this machine reaches.
 fn is_local(host: &str) -> bool {
     is_loopback_name(host) || address(host).is_some_and(|address| address.is_loopback())
 }

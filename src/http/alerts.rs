@@ -1,7 +1,7 @@
 //! Alerts as JSON: active alerts, ended alerts and the whole alert log.
 //!
-//! Intuition: active alerts are read from the engine in pages. The alert log is read from the store one page
-//! at a time: newest first if only a part of it is wanted, and streamed oldest first if all of it is.
+//! Intuition: active alerts are read from the engine in pages. The alert log is read from the store in pages. A query
+//! that needs only a part of the log reads the newest transitions first. The whole log is streamed, oldest first.
 
 use super::json_response;
 use super::params::{self, Empty, Params};
@@ -19,16 +19,17 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Alerts that an engine lists between two records. Each of them is evaluated once.
+/// A page of an engine ends after the rule with which it reaches this many alerts. The engine builds a page between
+/// two records of its log.
 const PAGE_ALERTS: usize = 100;
 
 /// Maximum number of alerts in one answer: 5,000 × about 1.5 KiB.
 const ALERTS_MAX: usize = 5_000;
 
-/// Bytes of alerts after which an answer takes no further alert; the last alert may exceed it.
+/// Size in bytes at which an answer takes no further alert. The last alert may exceed it.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// Transitions read from a store at once.
+/// Maximum number of transitions in one read from a store.
 const PAGE_TRANSITIONS: usize = 500;
 
 #[derive(Debug, Deserialize)]
@@ -119,7 +120,7 @@ pub(super) async fn active<S: Views + Send + Sync + 'static>(
     Ok(all)
 }
 
-/// Passes each active alert of one partition to `take`, until it returns false.
+/// Passes each active alert of one partition to `take`, until `take` returns false.
 async fn active_at<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     place: usize,
@@ -144,7 +145,8 @@ async fn active_at<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-/// Passes the alerts that the owner stored last to `take`. The owner stores no alerts of shadow rules.
+/// Passes the active alerts that the partition's owner wrote to the store last to `take`. The owner does not write
+/// the alerts of shadow rules.
 async fn shown_at<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     place: usize,
@@ -182,7 +184,7 @@ fn newest<S: Views>(
     Ok(found)
 }
 
-/// Passes transitions to `take`, newest first within each partition, until it returns false.
+/// Passes transitions to `take`, newest first within each partition, until `take` returns false.
 pub(super) fn backwards<S: Views>(
     shared: &Shared<S>,
     asker: &Asker,

@@ -44,7 +44,7 @@ struct AckBody {
     accept: bool,
 }
 
-/// A time as in a query, or as a JSON number.
+/// A time in the notation of query parameters, or epoch milliseconds as a JSON number.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Until {
@@ -78,7 +78,8 @@ pub(crate) async fn ack<S: Views + Send + Sync + 'static>(
     let (by, why) = (signed(&caller, &body.by)?, words("why", body.why)?);
     let (place, state) = place_of(&shared, &body.alert).await?;
     if state == AlertState::Pending && !body.accept {
-        // It would change nothing, and an acknowledgement that is answered must hold.
+        // Acknowledging a pending alert has no effect, so the request is refused instead of answered with success.
+        // `accept` also restarts the baselines, so it is allowed.
         let message = "the alert is pending; acknowledge it once it fires, or silence it";
         return Err(Failure::new(StatusCode::CONFLICT, "not_firing", message));
     }
@@ -114,7 +115,7 @@ fn signed(caller: &Caller, stated: &str) -> Result<String, Failure> {
     }
 }
 
-/// Checks the length of a text that is kept and shown to people.
+/// Returns a text that is stored and shown to operators, or refuses it if it is too long.
 fn words(what: &str, text: String) -> Result<String, Failure> {
     match text.chars().count() <= WORDS_CHARS_MAX {
         true => Ok(text),
@@ -167,8 +168,8 @@ async fn listed<S: Views + Send + Sync + 'static>(shared: &Arc<Shared<S>>, kind:
     Ok(json_response(StatusCode::OK, json!({ kind.name(): all }).to_string()))
 }
 
-/// Returns all silences or maintenance windows, from an engine in this process or else from the store. Every
-/// change is appended to all partitions, so the first answer is used.
+/// Returns all silences or maintenance windows, from an engine in this process or else from the store. All partitions
+/// receive every change, so the first engine that answers is sufficient.
 async fn all<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
@@ -344,7 +345,8 @@ async fn everywhere<S: Views + Send + Sync + 'static>(
     Ok(())
 }
 
-/// Refuses a silence or maintenance window that would exceed the limits on all of them together.
+/// Refuses a new silence or maintenance window if all of its kind together would exceed the limits on number and
+/// size.
 async fn room<S: Views + Send + Sync + 'static>(
     shared: &Arc<Shared<S>>,
     kind: Asked,
@@ -353,14 +355,15 @@ async fn room<S: Views + Send + Sync + 'static>(
 ) -> Result<(), Failure> {
     let wanted = id.to_string();
     let live = shared.ask_each(move |engine| asked::beside(engine, kind, &wanted)).await;
-    // Partitions may hold different silences, because each ends a silence without matching alerts by itself.
-    // The largest burden counts.
+    // Partitions may hold different silences, because a partition ends a silence itself if none of its own alerts
+    // match. The partition with the largest burden is therefore checked.
     let most = live.into_iter().flatten().max_by_key(|burden| (burden.matchers, burden.bytes));
     let beside = match most {
         Some(known) => known,
         None => {
             let (all, wanted) = (all(shared, kind).await?, id.to_string());
             let others = move |_: &super::reads::Asker| {
+                // Maintenance windows of the pipeline files have no author and do not count against the limits.
                 let others = all.iter().filter(|(other, shown)| **other != wanted && shown["by"] != "");
                 Ok(others.map(stored_burden).sum())
             };
@@ -373,8 +376,7 @@ async fn room<S: Views + Send + Sync + 'static>(
     })
 }
 
-/// Returns the burden of a silence or maintenance window as the store shows it. Maintenance windows of the
-/// pipeline files have no author and are not counted.
+/// Computes the burden of a silence or maintenance window from its stored JSON.
 fn stored_burden((_, shown): (&String, &Value)) -> Burden {
     let texts = shown["match"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let texts: Vec<&str> = texts.collect();

@@ -1,8 +1,8 @@
 //! A memory budget for request bodies and answers.
 //!
-//! Intuition: the number of connections bounds the memory of small bodies and answers; large ones share a
-//! budget. A request that finds the budget spent waits a little. Meanwhile stalled clients lose their
-//! connections, which returns what they hold.
+//! Intuition: small bodies and answers are not counted, because the limit on connections bounds their memory. Large
+//! ones share a budget. If the budget is spent, a request waits up to 5 s. During this wait, connections of stalled
+//! clients are closed, which returns their part of the budget.
 //! Rejected: a limit per request alone (500 half-sent bodies of 2 MiB are 1 GB).
 
 use super::Failure;
@@ -22,18 +22,18 @@ use tokio::time::{Instant, timeout};
 /// Bodies and answers up to this size are not counted: 1,024 connections × 64 KiB = 64 MiB.
 pub(super) const SMALL_BYTES: usize = 64 << 10;
 
-/// Limit for all larger bodies and answers together.
+/// Limit in bytes on all larger bodies and answers together.
 const LARGE_BYTES_MAX: usize = 128 << 20;
 
-/// Unit of the budget in bytes.
+/// Bytes of the budget that one semaphore permit stands for.
 const PIECE_BYTES: usize = 1 << 10;
 
 /// Timeout for a whole body, and timeout for its next part.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 const MOVES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Limits on how much of a refused body is read and discarded, and for how long. A client that is still
-/// sending reads the answer only afterwards. A client that sends more than this gets no answer.
+/// Limits, in bytes and in time, on reading and discarding the rest of a refused body. Many clients read the answer
+/// only after they have sent their whole body. A client that exceeds a limit may get no answer.
 const DISCARDED_BYTES_MAX: u64 = 8 << 20;
 const DISCARDED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Maximum number of answers that wait for room, up to 8 MiB each. Further answers are refused at once.
 const ANSWERS_WAITING_MAX: usize = 8;
 
-/// The remaining budget.
+/// The budget. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     pieces: Arc<Semaphore>,
@@ -92,8 +92,8 @@ impl Budget {
         connection: Option<&Connection>,
         is_asking_first: bool,
     ) -> Result<(Bytes, Held), Failure> {
-        // Reading the body sends `100 Continue` to a client that expects it, so a stated size is checked
-        // before.
+        // A client that sends `Expect: 100-continue` holds the body back until the server reads it. A stated size is
+        // checked before that, so that a body that is too large is never sent.
         if is_asking_first && body.size_hint().lower() as usize > max {
             return Err(too_large(max));
         }
@@ -152,8 +152,8 @@ impl Budget {
     }
 }
 
-/// An answer and its part of the budget. Each chunk of its bytes holds that part too, because the connection
-/// takes the chunks at once and keeps them until the client has read them.
+/// A large answer with its part of the budget. Each chunk also shares that part, because the connection takes all
+/// chunks at once and keeps them in memory until the client has read them.
 struct Counted {
     body: Body,
     held: Arc<Held>,
@@ -206,7 +206,7 @@ pub(crate) async fn discard(mut body: Body) {
             discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
     };
-    // A client that is slower than the timeout is not waited for.
+    // On a timeout the rest of the body is not read.
     let _ = timeout(DISCARDED_WITHIN, all).await;
 }
 

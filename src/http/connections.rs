@@ -1,11 +1,10 @@
 //! Connections: how many are allowed, and which one is evicted when there are too many.
 //!
-//! Intuition: a connection is either working on a complete request or waiting for its client: for a request
-//! head, for more of a body, or for the client to read an answer. Waiting costs the client nothing, so a
-//! hostile client waits as often as it can. When there is no room, the connection whose client is furthest
-//! behind is closed. A silent client falls behind by one second per second. A client that sends a byte now
-//! and then falls behind almost as fast. A client that sends at `BYTES_PER_SEC_MIN` or faster does not fall
-//! behind.
+//! Intuition: a connection is either working on a complete request or waiting for its client: for a request head, for
+//! more of a body, or for the client to read an answer. Waiting costs the client nothing, so a hostile client keeps
+//! many connections waiting. When there is no room, the connection whose client is furthest behind is closed. A
+//! silent client falls behind by one second per second. A client that sends single bytes falls behind almost as fast.
+//! A client that sends at `BYTES_PER_SEC_MIN` or faster does not fall behind.
 //! Invariant: a working connection is never closed for another one; a new client is refused only while all
 //! connections are working. Rejected: refusing the newest client when all places are taken (1,000 silent
 //! clients would lock out all others); a limit per address (a proxy is one address); ordering by the time of
@@ -26,11 +25,11 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// Open files reserved for the database, the connections to servers and the rule files.
 const FILES_KEPT: u64 = 192;
 
-/// Number of connections if the limit on open files is too low for more.
+/// Lower bound of the maximum number of connections, used even if the limit on open files is lower.
 const CONNECTIONS_MIN: usize = 64;
 
-/// Minimum rate at which a client that sends a body does not fall behind: a tenth of a slow mobile
-/// connection.
+/// Minimum rate in bytes per second at which a client that sends a body does not fall behind: a tenth of a slow
+/// mobile connection.
 const BYTES_PER_SEC_MIN: u32 = 16 << 10;
 
 /// All connections of the service.
@@ -59,8 +58,8 @@ struct Inner {
     waiting: BTreeMap<Ticket, CancellationToken>,
 }
 
-/// The instant since which the client counts as silent, and a unique number. Received bytes move the instant
-/// forward at the minimum rate.
+/// The key of a waiting connection: the instant since which its client counts as silent, and a unique number.
+/// Received bytes move the instant forward, by one second for each `BYTES_PER_SEC_MIN` bytes, at most to the present.
 type Ticket = (Instant, u64);
 
 /// One connection. Dropping it frees its place.
@@ -85,8 +84,8 @@ impl Connections {
         Arc::new(Connections { max, inner: Mutex::default(), counts: Counts::default() })
     }
 
-    /// Takes a place for a new connection, which starts as waiting. Returns `None` while all connections are
-    /// working.
+    /// Registers a new connection, which starts as waiting. At the maximum, the connection furthest behind is
+    /// evicted. Returns `None` if all connections are working.
     pub fn open(self: &Arc<Connections>, peer: SocketAddr) -> Option<Arc<Connection>> {
         let mut inner = self.lock();
         if inner.open >= self.max && !self.evict(&mut inner, Duration::ZERO) {
@@ -134,12 +133,12 @@ impl Inner {
 }
 
 impl Connection {
-    /// Marks the connection as waiting from now on: the client has its answer.
+    /// Marks the connection as waiting from now on, because the answer is ready for the client.
     pub fn wait(&self) {
         self.wait_since(|_, now| now);
     }
 
-    /// Credits the client with `bytes` of a body.
+    /// Credits the client with `bytes` received bytes of a body, which postpones the eviction of its connection.
     pub fn progress(&self, bytes: usize) {
         let worth = Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(BYTES_PER_SEC_MIN));
         self.wait_since(|before, now| (before.unwrap_or(now) + worth).min(now));

@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use serde_json::json;
 
-/// `?rule=R`, the labels of the key, and optionally `at=T`.
+/// Answers a query with `rule=R`, the labels of the alert's key as further parameters, and optionally `at=T`.
 pub(crate) async fn explain<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
     let mut query = params::free(&uri)?;
     let rule = query.remove("rule").ok_or_else(|| Failure::bad("say which rule: rule=<id>"))?;
@@ -71,17 +71,17 @@ async fn known_rule<S: Views + Send + Sync + 'static>(
     Err(Failure::new(StatusCode::NOT_FOUND, "not_found", message))
 }
 
-/// Prefers, among several partitions with the same key, the explanation of one that has an alert.
+/// Ranks the explanations that several partitions give for the same key: one with an alert is preferred.
 fn weight(explanation: &Explanation) -> bool {
     explanation.alert.is_some()
 }
 
-/// The sort key of the transitions of one key.
+/// Returns a sort key that orders the transitions of one alert key from oldest to newest.
 fn weight_at(one: &Transition) -> (Timestamp, Timestamp, u64) {
     (one.at, one.started_at, u64::from(one.seq))
 }
 
-/// Explains the state of a key at `at` from its last transition up to then.
+/// Explains the state of a key at the time `at` by its last transition at or before that time.
 fn told_at(last: Option<Transition>, rule: &str, key: &Key, at: Timestamp) -> String {
     let because = match &last {
         Some(last) if last.is_active() => {

@@ -14,8 +14,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Maximum size of a request body in bytes: one payload of 1 MiB, and room to refuse a larger one with its
-/// reason.
+/// Maximum size of a request body in bytes. A payload has at most 1 MiB. A larger body up to this size is still read,
+/// so that the refusal can state the reason.
 pub(crate) const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Checks tokens and roles, for every transport.
@@ -60,7 +60,8 @@ pub(crate) fn with_limits(router: Router, access: Arc<Access>, budget: Budget) -
                 Err(failure) => return failure.into_response(),
             };
             connection.inspect(|connection| connection.work());
-            // A handler that continues with the body after the client has disconnected holds the budget too.
+            // A handler may continue with the body after the client has disconnected. It therefore shares the body's
+            // part of the budget.
             let (held, mut request) = (Arc::new(held), Request::from_parts(parts, Body::from(body)));
             request.extensions_mut().insert(held.clone());
             let response = next.run(request).await;

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 /// Time for which an answer is remembered.
 const KEPT: Duration = Duration::from_millis(REQUESTS_KEPT.ms() as u64);
 
-/// Limit on the bytes of all stored answers that are texts, not just counts.
+/// Limit in bytes on all stored answers of the kind [`Given::Text`] together.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
 /// A stored answer.
@@ -72,7 +72,8 @@ pub enum Found {
     OtherBody,
 }
 
-/// The right and the duty to answer for a key. Dropping it unfinished frees the key.
+/// The exclusive right to process the request of a key. Its holder calls [`Turn::finish`] with the answer. Dropping
+/// it without that frees the key for the next request.
 #[derive(Debug)]
 pub struct Turn {
     keys: Arc<Keys>,
@@ -96,7 +97,7 @@ impl Keys {
         Arc::new(Keys { seed, table: Mutex::new(table) })
     }
 
-    /// Starts a request, or waits for the running request with the same key.
+    /// Looks up the key of a request. If a request with the same key is running, waits for its answer.
     pub async fn find(self: &Arc<Keys>, id: &RequestId) -> Found {
         let (key, body) = (xxh3_128_with_seed(&id.key, self.seed), id.body);
         loop {
@@ -108,7 +109,7 @@ impl Keys {
             if let Some(answer) = answer {
                 return Found::Known(answer);
             }
-            // The earlier request failed, so the next one takes the turn.
+            // The running request failed without an answer, so one of the waiting requests starts.
         }
     }
 
@@ -141,7 +142,8 @@ impl Keys {
 }
 
 impl Table {
-    /// Evicts up to two expired or surplus keys. Each call adds at most one key, so the table stays bounded.
+    /// Evicts up to two keys that are expired, or surplus because the table is full. Each call precedes at most one
+    /// insertion, so the table stays bounded.
     fn forget(&mut self) {
         for _ in 0..2 {
             let Some((key, begun)) = self.order.front().copied() else { return };
@@ -150,7 +152,7 @@ impl Table {
                 return;
             }
             self.order.pop_front();
-            // The key may have been inserted again since; then a later entry of the queue is responsible for
+            // If the key was freed and inserted again, its `begun` differs, and a later element of the queue evicts
             // it.
             if self.by_key.get(&key).is_some_and(|entry| entry.begun == begun) {
                 self.remove(key);

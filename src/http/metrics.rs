@@ -41,7 +41,7 @@ pub(crate) async fn ready<S: Views + Send + Sync + 'static>(
     });
     let both = futures_util::future::join(shared.ask_each(has_rules), read);
     let found = tokio::time::timeout(READY_WITHIN, both).await;
-    // An outage may have been recorded only during the wait.
+    // This check is repeated, because an outage may have begun during the wait.
     if shared.is_something_away() {
         return Err(shared.unavailable(""));
     }
@@ -51,15 +51,15 @@ pub(crate) async fn ready<S: Views + Send + Sync + 'static>(
     let is_nothing_wanted = shared.rules_api.book().documents.is_empty();
     let mut is_judged = shared.rules_api.is_read();
     for (applied, owned) in applied.into_iter().zip(&owned) {
-        // For a partition that another process owns, a checkpoint implies that the rules are in force: its
-        // first owner appends them before its first checkpoint.
+        // If another process owns a partition, a checkpoint in its store shows that the rules are in force: an owner
+        // appends the rules to the log before it writes the first checkpoint.
         is_judged &= is_nothing_wanted || owned.unwrap_or(applied > 0);
     }
     let standing_by = shared.owner_metrics.standing_by.get() as usize;
     if owned.iter().all(Option::is_none) && standing_by < shared.partitions.len() {
         return Err(Failure::unavailable("the broker is not reached yet, or the worker has stopped"));
     }
-    // Records that precede the rules in the log are judged by no rule, so the process is not ready yet.
+    // Until the rules are in the log, a new record would be judged by no rule.
     if !is_judged {
         return Err(Failure::unavailable("the rules are not in force yet"));
     }
@@ -102,7 +102,7 @@ pub(crate) async fn metrics<S: Views + Send + Sync + 'static>(
     let door = &shared.refused_at_door;
     let mut numbers = Numbers::default();
     let asked = shared.ask_each(|engine| Numbers::of(engine));
-    // Metrics that need no engine are reported in any case.
+    // If the engines do not answer in time, the metrics that need no engine are still reported.
     let answered = tokio::time::timeout(READY_WITHIN, asked).await.unwrap_or_default();
     answered.into_iter().flatten().for_each(|of_one| numbers.add(&of_one));
     let mut text = render(&numbers, &shared.owner_metrics, door);

@@ -1,5 +1,5 @@
-//! The HTTP interface: events come in, views are read. Handlers read views and never the internals of the
-//! engine.
+//! The HTTP interface: it accepts events and changes, and answers queries from the engines of this process and from
+//! the stores.
 //!
 //! Invariant: the cost of a request is bounded by its size. Bodies, answers, store reads and processing time
 //! all have limits, and no request blocks the engine or another client.
@@ -74,7 +74,7 @@ pub struct Shared<S> {
     pub rules_api: Arc<dyn RulesApi>,
     pub registry: ReceiverRegistry,
     pub limits: Limits,
-    /// The wall clock, used when no log has reported a time.
+    /// The local wall clock, used if no broker has recently reported a stamp.
     pub now: fn() -> Timestamp,
     pub keys: Arc<Keys>,
     pub questions: Turns,
@@ -86,7 +86,7 @@ pub struct Shared<S> {
     pub quota: Quota,
     pub refused_at_door: RefusedAtDoor,
     pub begun: Instant,
-    /// When the broker last failed to report the stamp of a record.
+    /// When the broker last failed to report the stamp of a record, if it ever did.
     untold: Mutex<Option<Instant>>,
 }
 
@@ -140,8 +140,7 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         let SharedParts {
             partitions, intake, owner_metrics, rules_api, limits, now, registry, appended, ..
         } = parts;
-        // No client can know the exact start time of this process or its memory addresses, so the seed is
-        // unpredictable.
+        // The standard library seeds `RandomState` with random keys, so no client can predict this seed.
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), now().ms());
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Arc::new(Shared {
@@ -171,8 +170,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         self.owner_metrics.heard_time().unwrap_or_else(|| self.owner_metrics.log_time().max((self.now)()))
     }
 
-    /// The log time, unless it would be a guess. If another machine stamps the log, the time is known only
-    /// from a recently appended record.
+    /// Returns the log time, or `None` if it would be a guess. If another machine stamps the log, the time is known
+    /// only from a recent stamp. If the broker recently failed to report a stamp, [`Self::log_time`] is used.
     pub fn known_log_time(&self) -> Option<Timestamp> {
         match self.intake.is_stamped_elsewhere() {
             true => self.owner_metrics.heard_time().or_else(|| self.is_untold().then(|| self.log_time())),
@@ -324,7 +323,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
         entry: Entry,
         request: Option<RequestId>,
     ) -> Result<u64, Failure> {
-        // An unreachable broker is not waited for: the client can retry with its own backoff.
+        // During an outage of the broker the request fails at once, because the client can retry with its own
+        // backoff.
         if self.owner_metrics.outages.is_away(NATS) {
             return Err(self.unavailable(""));
         }
@@ -347,8 +347,8 @@ impl<S: Views + Send + Sync + 'static> Shared<S> {
 const NATS: &str = "nats";
 const REDIS: &str = "redis";
 
-/// Timeouts for an engine's answer, which comes between two batches of records. The second one is the
-/// interval at which a waiting request checks for an outage, during which the engine may be blocked.
+/// Timeout for an engine's answer, and the interval at which a waiting request checks for an outage. An engine
+/// answers between two batches of records, and it may be blocked during an outage.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 const ANSWER_WITHIN_OUTAGE: std::time::Duration = std::time::Duration::from_millis(100);
 

@@ -1,8 +1,8 @@
 //! `/openapi.json`: a description of the API for client generators.
 //!
-//! Invariant: the routes and the operations listed here are the same; a test compares the two. Rejected: a
-//! crate that derives the document from handlers (it would have to know the `Views` trait, and bodies are
-//! read by the parser for pipeline files).
+//! Invariant: the routes and the operations listed here are the same; a test compares the two. Rejected: a crate that
+//! derives the document from the handlers (the handlers are generic over `Views`, and the parser for pipeline files
+//! reads their bodies).
 
 use super::Answer;
 use super::json_response;

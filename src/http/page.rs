@@ -16,10 +16,10 @@ use axum::response::{IntoResponse, Response};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Series from which the shown ones are chosen.
+/// Maximum number of table slots of each partition from which the shown series are chosen.
 const SERIES_LOOKED_AT: usize = 1_000;
 
-/// Pipelines shown, and the limits on what is read for them.
+/// Limits on the pipelines that the page reads from one engine.
 const SHOWN: Portion = Portion { pipelines: PIPELINES_SHOWN, ..Portion::OF_A_QUESTION };
 const PIPELINES_SHOWN: usize = 50;
 
@@ -66,8 +66,8 @@ fn render(engine: &mut Inspect<'_>) -> String {
         engine.series().len(),
         engine.rules().rules.len(),
     );
-    // The engine lists its own alerts last; they are sorted first so that other alerts cannot push them off
-    // the page.
+    // The alerts about the engine and its log come last in the engine's list. They are moved to the front, so that
+    // the limit on shown alerts does not cut them off.
     alerts.sort_by_key(|alert| !is_own(&alert.rule));
     alerts_table(&mut out, &alerts);
     pipelines_table(&mut out, engine);

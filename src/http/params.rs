@@ -34,7 +34,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// Rewrites an error message of the library in terms of query parameters.
+/// Rewrites an error message of the deserializer, which speaks of fields, to speak of query parameters.
 fn words(cause: &str) -> String {
     let cause = cause.split_once("unknown field ").map_or_else(
         || cause.replace("field", "parameter"),

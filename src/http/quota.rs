@@ -3,8 +3,8 @@
 //! Intuition: each source has a token bucket that holds two seconds' worth of values and fills at the
 //! configured rate. A request is accepted or refused as a whole. A refusal states when the source has room
 //! again, so the sender can keep the request and retry it without loss.
-//! Invariant: the table is bounded. When it is full, sources with full buckets are removed; a source that
-//! finds no place is not limited.
+//! Invariant: the table is bounded. When it is full, sources with full buckets are removed. A new source that still
+//! finds no room in the table is not limited.
 //! Rejected: a limit in the engine (an event in the log is already acknowledged, so refusing it there would
 //! lose it).
 
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 /// Maximum number of sources with a bucket: 10,000 × about 400 B with a long name = 4 MB.
 const SOURCES_MAX: usize = 10_000;
 
-/// Capacity of a bucket in seconds of the rate: jitter must not cause the refusal of a sender that sends once
-/// a second.
+/// Capacity of a bucket, in seconds at the configured rate. With two seconds, a source that sends once a second is
+/// not refused because of jitter.
 const BURST_SECS: f64 = 2.0;
 
-/// The room of one source at a point in time.
+/// The token bucket of one source. `room` is the number of values that the source may send at the time `at`; it is
+/// negative while the source is in debt.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     room: f64,

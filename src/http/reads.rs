@@ -1,10 +1,10 @@
 //! Store reads: outside the server's threads, few at once, within a timeout, and not for a disconnected
 //! client.
 //!
-//! Intuition: store reads are blocking calls, and a request may ask for a large amount. Reads therefore run
-//! on blocking threads, with one processor left to the engine. A full queue refuses further reads. A read
-//! checks between two steps whether the client still waits. Invariant: no read runs on a thread of the server
-//! or of the engine. Rejected: a separate thread pool (a queue in front of a queue).
+//! Intuition: store reads are blocking calls, and a request may ask for a large amount. Reads therefore run on
+//! blocking threads, with one processor left to the engine. A full queue refuses further reads. Between two steps, a
+//! read checks whether its client is still connected. Invariant: no read runs on a thread of the server or of the
+//! engine. Rejected: a separate thread pool (it would add a second queue).
 
 use super::Failure;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const WAITS_WITHIN: Duration = Duration::from_secs(15);
 /// Timeout for one read.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Maximum number of requests processed at once: each holds up to 10,000 series and an answer of 8 MiB, which
-/// are 20 MiB together.
+/// Maximum number of queries processed at once. Each holds up to 10,000 series and an answer of up to 8 MiB, in total
+/// about 20 MiB.
 const QUESTIONS_MAX: usize = 4;
 
 /// A semaphore with a bounded queue in front of it.
@@ -37,7 +37,7 @@ impl Turns {
         Turns { places: Semaphore::new(places), waiting: AtomicUsize::new(0) }
     }
 
-    /// Turns for whole requests, from the first engine read to the answer.
+    /// Creates the turns of API queries. A query keeps its turn from its first read of an engine to its answer.
     pub fn of_questions() -> Turns {
         Turns::new(QUESTIONS_MAX)
     }
@@ -54,7 +54,7 @@ impl Turns {
     }
 }
 
-/// A place in the queue. Dropping it, as on a disconnect of the client, leaves the queue.
+/// A place in the queue. Dropping it frees the place, also when the client disconnects.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Waiting<'_> {

@@ -21,7 +21,7 @@ pub(crate) async fn rules<S: Views + Send + Sync + 'static>(
     Params(Empty {}): Params<Empty>,
 ) -> Answer {
     let seen = shared.ask_any(|engine| seen(engine)).await?;
-    // All partitions have the same rules. The aggregate partition has the rules that span partitions.
+    // Several partitions may have the same rule, so the rules are merged by id and their key counts are added.
     let mut all: BTreeMap<String, (usize, RuleView)> = BTreeMap::new();
     for rule in seen.into_iter().flatten() {
         let known = all.entry(rule.shown["id"].to_string()).or_insert_with(|| (0, rule.clone()));
@@ -54,11 +54,11 @@ struct RuleView {
     missing: Option<Arc<str>>,
 }
 
-/// Names of series of each partition among which similar names are searched.
+/// Maximum number of series names per partition that are searched for one similar to a missing name.
 const NAMES_LOOKED_AT: usize = 1_000;
 
-/// Rules for which similar names are searched: 50 × 1,000 comparisons take a few milliseconds for each
-/// partition.
+/// Maximum number of rules for which a similar series name is searched. 50 × 1,000 comparisons take a few
+/// milliseconds for each partition.
 const NEAREST_MAX: usize = 50;
 
 /// Returns the rules of one engine.
@@ -127,7 +127,8 @@ pub(crate) async fn remove<S: Views + Send + Sync + 'static>(
 
 async fn change<S: Views + Send + Sync + 'static>(shared: &Shared<S>, change: Change) -> Answer {
     if shared.owner_metrics.outages.is_away(REDIS) {
-        // Documents are kept in Redis, so a retry during its outage would only time out too.
+        // Documents are stored in Redis. During an outage of Redis the change fails at once instead of after a
+        // timeout.
         return Err(shared.unavailable(""));
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();

@@ -64,7 +64,7 @@ pub(crate) async fn serve(
 
 /// Serves one connection until the client, a timeout, an eviction or the end of the service closes it.
 async fn converse(stream: TcpStream, router: Router, connection: Arc<Connection>, stop: CancellationToken) {
-    // Answers are small and awaited. Nagle's algorithm would delay them until the client's acknowledgement.
+    // Nagle's algorithm would delay a small answer until the client has acknowledged earlier data.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(TAKEN_WITHIN));

@@ -61,8 +61,8 @@ fn listed(name: &str, (found, is_cut): Found) -> Response {
 /// returns the last name read if there are more.
 type Read = fn(&Engine, Option<&str>, Portion) -> pipeline::Page;
 
-/// Reads a page function to its end on every engine. A pipeline belongs to one partition, so no pipeline is
-/// listed twice.
+/// Calls a page function on every engine until it returns the last page. A pipeline belongs to one partition, so no
+/// pipeline is listed twice.
 async fn of_pipelines<S: Views + Send + Sync + 'static>(
     shared: &super::Shared<S>,
     read: Read,
@@ -74,7 +74,8 @@ async fn of_pipelines<S: Views + Send + Sync + 'static>(
             let from = after.clone();
             let page = move |engine: &mut Inspect<'_>| read(engine, from.as_deref(), Portion::OF_A_QUESTION);
             let Some((page, last)) = shared.ask_one(place, page).await else {
-                // Earlier pages of this partition were read, so there is more.
+                // The engine answered for earlier pages of this partition but no longer does, so the list is
+                // incomplete.
                 is_cut |= after.is_some();
                 break;
             };

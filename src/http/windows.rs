@@ -32,10 +32,10 @@ const WINDOWS_MAX: usize = 10_000;
 /// Number of windows before `to` that are returned if `from` is not given.
 const WINDOWS_DEFAULT: i64 = 60;
 
-/// Series whose open windows an engine returns between two records: about a millisecond.
+/// Number of series whose open windows an engine returns between two records, which takes about 1 ms.
 const PAGE_SERIES: usize = 64;
 
-/// Labels that a refusal lists.
+/// Maximum number of labels that a refusal lists.
 const LABELS_NAMED: usize = 32;
 
 pub(crate) async fn windows<S: Views + Send + Sync + 'static>(State(shared): App<S>, uri: Uri) -> Answer {
@@ -216,9 +216,9 @@ impl WindowQuery {
         })
     }
 
-    /// Refuses a query field that is no label of any series seen. If `source` and `name` are both given and
-    /// no series with them was seen, for example because the source has not sent its first event, the field
-    /// may be a label, unless it resembles one of the query's own fields.
+    /// Refuses a parameter that is neither a field of the query nor a label of a series in `seen`. If `source` and
+    /// `name` are given and `seen` is empty, the source may not have sent its first event. Any parameter is then
+    /// accepted as a label, unless it resembles a field and is probably mistyped.
     fn check_labels(&self, seen: &SeenLabels) -> Result<(), Failure> {
         let is_whole = self.labels.keys().filter(|label| is_name(label)).count() == NAMES.len();
         let may_be_label = |label: &str| is_whole && !seen.is_any && nearest(label, FIELDS).is_none();
@@ -256,7 +256,7 @@ impl WindowQuery {
 /// All fields of a query for windows; other parameters are labels.
 const FIELDS: [&str; 7] = ["series", "source", "name", "window", "from", "to", "limit"];
 
-/// The fields that name a series unless its id is given.
+/// The fields that select a series if the query does not state its id.
 const NAMES: [&str; 2] = ["source", "name"];
 
 fn is_name(label: &str) -> bool {

@@ -21,7 +21,7 @@ const PLACE: &str = "the request";
 
 const SILENCE: [&str; 8] = ["id", "match", "start", "end", "duration", "by", "reason", "unmatched_for"];
 
-/// Values for fields that a request does not state.
+/// Values from the server for the fields of a request. `id` is used if the request has none.
 #[derive(Debug, Clone, Copy)]
 pub struct New<'a> {
     pub id: &'a str,
@@ -29,7 +29,7 @@ pub struct New<'a> {
     pub by: Option<&'a str>,
 }
 
-/// Bytes of a request: a hundred matchers of a hundred bytes, and prose.
+/// Maximum bytes of a request. 100 matchers of 100 bytes with a reason of 8 KiB need less than 20 KiB.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// Reads a maintenance window.
@@ -46,7 +46,7 @@ pub fn silence(text: &str, new: New<'_>, now: Timestamp) -> Result<Silence, Vec<
     read(text, new, |file, node| silence_of(file, node, now))
 }
 
-/// Reads a list of `time_intervals: [...]` without a maintenance window, as routes have it.
+/// Reads a `time_intervals: [...]` list that stands alone, as in a notification route.
 pub fn intervals(text: &str) -> Result<Plan, Vec<Diagnostic>> {
     read(text, New { id: "", by: None }, |file, node| {
         let intervals = field(node, "time_intervals")?;
@@ -142,7 +142,7 @@ fn without(node: &Node, name: &str) -> Node {
     node
 }
 
-/// Removes fields that are null, and adds this field if it is missing.
+/// Removes all null fields, then adds the field `name` with `value` if it is missing.
 fn with(name: &str, mut node: Node, value: &str) -> Node {
     if let yaml::Kind::Map(entries) = &mut node.kind {
         entries.retain(|(_, value)| value.kind != yaml::Kind::Null);

@@ -1,8 +1,8 @@
 //! The series that are derived from stage, run and gate events: their labels and the values of these labels.
 //!
-//! Intuition: a rule that asks such a series for a label it never has waits for an alert that cannot fire, so
-//! this is an error. A name that `metrics:` or `record:` defines belongs to the user and is not checked here.
-//! Stages are known only where a pipeline declares them, so an unknown stage is a warning and no error.
+//! Intuition: if a rule selects such a series by a label that the series never has, its alert can never fire, so this
+//! is an error. A name that `metrics:` or `record:` defines belongs to the user and is not checked here. Stages are
+//! known only where a pipeline declares them, so an unknown stage is a warning and no error.
 
 use super::diagnostic::nearest;
 use crate::core::event::{RunStatus, StageStatus};
@@ -27,11 +27,12 @@ const DERIVED: [(&str, &[&str]); 9] = [
 /// Labels whose values are names of stages.
 const STAGES: [&str; 3] = ["stage", "from", "to"];
 
-/// Declared names that are read for one expression. 10,000 rules then compare ten million names, in 0.3 s. With
-/// more names a typing error is found only where the expression names its pipeline.
+/// Maximum number of declared pipeline or stage names that are compared for one expression. 10,000 rules then
+/// compare 10 million names in 0.3 s. With more names, a typing error is found only if the expression names its
+/// pipeline.
 const NAMES_MAX: usize = 1_000;
 
-/// A problem of one matcher in a list; `place` is its index.
+/// A problem of one matcher in a list; `place` is the index of the matcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub place: usize,
@@ -39,13 +40,13 @@ pub(super) struct Wrong {
     pub hint: String,
 }
 
-/// Returns the labels that a derived series has besides source and name. Its source is also its pipeline.
+/// Returns the labels of a derived series, without `source` and `name`. Its `pipeline` label equals its source.
 pub(super) fn labels_of(name: &str) -> Option<Vec<Arc<str>>> {
     let (_, own) = DERIVED.iter().find(|(derived, _)| *derived == name)?;
     Some(std::iter::once(&PIPELINE).chain(own.iter()).map(|label| Arc::from(*label)).collect())
 }
 
-/// Whether a series with these labels has this one; every series has a source and a name.
+/// Whether a series with the labels `labels` has `label`. Every series has `source` and `name`.
 pub(super) fn has(labels: &[Arc<str>], label: &str) -> bool {
     matches!(label, "source" | "name") || labels.iter().any(|known| **known == *label)
 }
@@ -54,7 +55,7 @@ pub(super) fn labels_in_words(labels: &[Arc<str>]) -> String {
     format!("it has {}", labels.join(", "))
 }
 
-/// Returns the first matcher that no value of a derived series can match.
+/// Returns the first matcher that no label value of the derived series `name` can match.
 pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     let labels = labels_of(name)?;
     // A matcher that also matches a missing label demands nothing, so it is skipped.
@@ -74,15 +75,15 @@ pub(super) fn wrong(name: &str, matchers: &[Matcher]) -> Option<Wrong> {
     })
 }
 
-/// The outcomes of stages, or of runs.
+/// Returns the values of the `outcome` label: those of stages for a `stage_…` series, otherwise those of runs.
 fn outcomes(name: &str) -> Vec<&'static str> {
     let of_stages = StageStatus::ALL.into_iter().filter(|status| status.is_terminal()).map(StageStatus::name);
     let of_runs = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled].map(RunStatus::name);
     if name.starts_with("stage_") { of_stages.collect() } else { of_runs.to_vec() }
 }
 
-/// Returns the matchers that no declared pipeline or stage matches. `of`: a derived series; `None`: a
-/// function over runs.
+/// Returns the matchers that match no declared pipeline or stage. `of` is the name of a series; `None` means that
+/// the matchers belong to a function over runs, such as `age`.
 pub(super) fn doubts(
     of: Option<&str>,
     matchers: &[Matcher],
@@ -115,7 +116,7 @@ pub(super) fn doubts(
         }
         meant.retain(|(name, _)| matcher.is_match(name));
     }
-    // A pipeline that declares no stages may have any.
+    // If a pipeline declares no stages, any stage name is possible, so stage matchers are not checked.
     let has_many = meant.iter().map(|(_, spec)| spec.stages.len()).sum::<usize>() > NAMES_MAX;
     if has_many || meant.is_empty() || meant.iter().any(|(_, spec)| spec.stages.is_empty()) {
         return doubts;

@@ -27,7 +27,7 @@ pub(crate) const SECTIONS: [&str; 11] = [
     "tests",
 ];
 
-/// A section that Alertmanager has in the file with its routes, so users look for it here.
+/// A section that users may expect here, because Alertmanager keeps it beside its routes: (name, message, hint).
 const ELSEWHERE: (&str, &str, &str) = (
     "receivers",
     "receivers stand in the configuration, not beside rules",

@@ -22,11 +22,10 @@ pub struct Diagnostic {
     pub caret: usize,
 }
 
-/// Characters of a line that are shown: the width of a wide terminal.
+/// Maximum characters of a line that are shown: the width of a wide terminal.
 const TEXT_CHARS_MAX: usize = 160;
 
-/// Characters of a message or hint. The fixed part of a message has up to 250; the rest repeats text of the
-/// file.
+/// Maximum characters of a message or hint. Its fixed part has up to 250 characters; the rest quotes the file.
 const MESSAGE_CHARS_MAX: usize = 480;
 
 impl Diagnostic {
@@ -83,7 +82,7 @@ pub(super) struct Excerpt {
     pub room: usize,
 }
 
-/// Cuts a long line on both sides.
+/// Cuts a long line on both sides of `column`, which counts characters from 1.
 pub(super) fn excerpt(line: &str, column: usize) -> Excerpt {
     let count = line.chars().count();
     let column = column.clamp(1, count + 1);
@@ -117,7 +116,7 @@ fn visible(c: char) -> char {
     if is_hidden { '\u{fffd}' } else { c }
 }
 
-/// Longer names are not compared, because a comparison costs the product of both lengths.
+/// Maximum bytes of a name that is compared: the time of a comparison is the product of both lengths.
 const NEAREST_BYTES_MAX: usize = 64;
 
 /// The largest number of names that are compared with an unknown one: 1,000 × 64 × 64 = 4 million steps.
@@ -137,8 +136,8 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     scored.min().map(|(_, name)| name)
 }
 
-/// The optimal string alignment distance: the number of edits (insert, delete, replace, exchange of two
-/// neighbours) that turn one text into the other, with no part edited twice. `None`: more than `limit`.
+/// The optimal string alignment distance: the number of edits (insert, delete, replace, exchange of two neighbours)
+/// that turn one text into the other, with no part edited twice. Returns `None` if the distance exceeds `limit`.
 fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -153,7 +152,7 @@ fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
             }
             next.push(least);
         }
-        // The minimum never decreases from row to row.
+        // The minimum of a row never decreases, so no later row can be within the limit.
         if next.iter().min().is_none_or(|least| *least > limit) {
             return None;
         }

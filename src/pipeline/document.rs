@@ -29,8 +29,8 @@ pub(crate) fn compile(documents: &Documents) -> Result<RuleSet, Vec<Diagnostic>>
     rules.ok_or(diagnostics)
 }
 
-/// Wraps a rule in JSON with `id` and `expr` into a document, and returns its id. `None`: the text is no such
-/// rule.
+/// Wraps a JSON rule that has `id` and `expr` into a document. Returns (id, document), or `None` if the text is not
+/// such a rule.
 pub(crate) fn of_rule(text: &str) -> Option<(String, String)> {
     let mut rule: Value = serde_json::from_str(text).ok()?;
     let object = rule.as_object_mut()?;
@@ -42,8 +42,8 @@ pub(crate) fn of_rule(text: &str) -> Option<(String, String)> {
     Some((id, document_of(&rule)))
 }
 
-/// Returns the document of a value that the store holds under a name: a text as it is, a rule wrapped into a
-/// document, or a whole document.
+/// Returns the document for a value that the store holds under the key `name`. A single rule is wrapped into a
+/// document; a text or a whole document is kept as it is.
 pub(crate) fn of_value(name: &str, mut value: Value) -> String {
     match &mut value {
         Value::String(text) => std::mem::take(text),

@@ -170,7 +170,7 @@ pub(super) fn time(file: &File<'_>, node: &Node) -> Option<Timestamp> {
     found
 }
 
-/// Reads a list of intervals without a maintenance window, as routes have it.
+/// Reads a `time_intervals` list that stands alone, as in a notification route.
 pub(super) fn intervals_alone(file: &File<'_>, node: &Node) -> Option<Plan> {
     kept(file, node.at, intervals(file, node)?)
 }
@@ -248,8 +248,8 @@ fn interval(file: &File<'_>, node: &Node) -> Option<Interval> {
     Some(found)
 }
 
-/// Returns whether a range lies within these bounds and does not run backwards. Days from 1 on may end at a day that
-/// counts from the end of the month, and never the other way around.
+/// Whether a range lies within `all` and does not end before it starts. For days of the month, a negative number
+/// counts from the end of the month; a range may go from a positive to a negative day, but not the reverse.
 fn is_range((from, to): (i32, i32), all: &RangeInclusive<i32>) -> bool {
     let is_day = *all.start() < 0;
     let is_in_order = if is_day && from > 0 && to < 0 { true } else { from <= to && (from < 0) == (to < 0) };

@@ -224,7 +224,7 @@ fn root(file: &File<'_>, text: &str) -> Option<Node> {
     }
 }
 
-/// The limit of a stage, and its place in the file.
+/// The time limit of a pipeline's stage. `file` is the index of its file, `at` the place in that file.
 #[derive(Debug)]
 struct StageLimit {
     file: usize,
@@ -354,7 +354,7 @@ fn one_rule(
     Some(rule)
 }
 
-/// Warns about a window below 40 s over a recorded series: a record repeats every 30 s at the latest, so a
+/// Warns about a window below 40 s over a recorded series: a record repeats its value at least every 30 s, so a
 /// shorter window may be empty.
 fn warn_short_windows(file: &File<'_>, checker: &Checker, node: &Node) {
     let short = Span::from_secs(40);

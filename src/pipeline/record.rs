@@ -54,7 +54,7 @@ pub(super) fn records<'n>(file: &File<'_>, number: usize, node: &'n Node, out: &
     }
 }
 
-/// Sorts records so that each follows the records it reads; ties keep the order of the files. `Err`: the
+/// Sorts records topologically: each follows the records that it reads; ties keep the order of the files. `Err`: the
 /// indexes of the records that are part of a cycle or read one that is.
 ///
 /// For each name, the number of records that define it and are not yet sorted is kept. When it reaches zero,

@@ -1,5 +1,5 @@
-//! Checks that a `reset` lies on the other side of its level: where a value meets both, the level would be
-//! left as soon as it is entered.
+//! Checks the hysteresis of a level: no value may meet both the level and its `reset`, because the level would then
+//! end as soon as it starts.
 
 use crate::core::rule::Level;
 use crate::core::vocab::comparison::{Compare, Comparison};

@@ -387,7 +387,7 @@ impl<'n> Raw<'n> {
         Some(Some(found.clone()))
     }
 
-    /// Reads `5%`, `0.05` or `off`.
+    /// Reads the target false discovery rate: `5%`, `0.05` or `off`.
     fn fdr(&self, file: &File<'_>) -> Option<Fdr> {
         let Some(node) = self.fields.get("fdr") else { return Some(Fdr::ByKeys) };
         if matches!(node.kind, Kind::Bool(false)) {
@@ -487,7 +487,7 @@ fn compare(file: &File<'_>, checker: &Checker, typed: &Typed, node: &Node) -> Op
     }
 }
 
-/// Returns the measure of the value that the alerts of a condition show.
+/// Returns the measure (unit or plain number) of the value that the alerts of a condition show.
 fn leading_measure(checker: &Checker, cond: &Cond) -> Option<Measure> {
     use crate::core::vocab::aggregate::Aggregate;
     use crate::core::vocab::unit::Unit;

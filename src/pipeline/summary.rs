@@ -35,7 +35,7 @@ fn unknown_among<'a>(
     keys: &'a Keys,
     labels: &'a BTreeMap<Arc<str>, Arc<str>>,
 ) -> Option<Vec<&'a str>> {
-    // Each series is a key, so a key may have any label.
+    // Without `by (…)`, each series has its own alert, so an alert may have any label.
     let Keys::By(By::Labels(by)) = keys else { return None };
     let mut known: Vec<&str> = by.iter().chain(labels.keys()).map(|label| &**label).collect();
     // The source of a series derived from pipeline events is the pipeline.
@@ -59,7 +59,7 @@ fn label_hint(label: &str, known: &[&str]) -> String {
     }
 }
 
-/// Returns a hint that names the equivalent here of a construct of another template language.
+/// Returns a hint with the equivalent, in this template language, of a construct from Go or Jinja templates.
 fn hint(error: &TemplateError) -> Option<String> {
     match error {
         TemplateError::Unclosed { .. } => Some("write `{{ value }}`".into()),

@@ -1,7 +1,7 @@
 //! The limit of a condition as its author wrote it: `> 1%`, `> learned`, `> upper(…)`.
 //!
-//! Invariant: an alert shows the limit as the rule states it, so the author recognizes it. A comparison that
-//! begins with its number is mirrored.
+//! Invariant: an alert shows the limit as the rule states it, so the author recognizes it. A comparison that begins
+//! with its number, such as `5 < x`, is shown as `> 5`.
 //! Rejected: the limit in the value's unit (0.01 for `1%`).
 
 use super::expr::parse::{Term, TermKind};

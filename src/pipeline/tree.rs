@@ -1,4 +1,4 @@
-//! Typed access to a file's tree: each read notes what is wrong and continues.
+//! Typed access to a file's YAML tree. A read of a wrong value adds a diagnostic and the checks continue.
 //!
 //! Invariant: a file full of errors costs no more than a correct file. Its line starts are computed once, and
 //! problems beyond the first hundred are counted instead of described.
@@ -13,8 +13,8 @@ use crate::core::vocab::severity::Severity;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
-/// The largest number of rule names in matchers that are looked up; a file has a few inhibitions and
-/// maintenance windows.
+/// Maximum number of rule names in a file's matchers that are checked for typing errors. A usual file has a few
+/// inhibitions and maintenance windows.
 const MENTIONS_MAX: usize = 200;
 
 /// One file under check, with the problems found so far.
@@ -242,7 +242,7 @@ impl<'a> File<'a> {
         Some(id)
     }
 
-    /// Returns a text for people, within the limit for prose.
+    /// Returns a human-readable text of at most `PROSE_BYTES_MAX` bytes.
     pub fn prose(&self, node: &Node) -> Option<String> {
         self.text(node).filter(|text| self.fits(node.at, text, PROSE_BYTES_MAX))
     }
@@ -352,8 +352,8 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Warns about names of rules that do not exist but resemble an existing rule. Other names may belong to
-    /// another directory. `rules`: sorted.
+    /// Warns about names of rules that do not exist but resemble an existing rule. Other names may belong to another
+    /// directory. `rules` must be sorted.
     pub(super) fn doubt_mentions(&self, rules: &[&str]) {
         for (at, name) in self.mentions.borrow().iter() {
             if self.is_full() || rules.binary_search(&&**name).is_ok() {

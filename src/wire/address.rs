@@ -5,8 +5,8 @@ pub fn without_password(url: &str) -> String {
     addresses(url).into_iter().map(one_without).collect::<Vec<_>>().join(",")
 }
 
-/// Splits a list of addresses. A comma may be part of a password, so a piece with an `@` and no scheme
-/// belongs to the piece before it.
+/// Splits a list of addresses at its commas. A comma may also be part of a password. Read from the right, the pieces
+/// between an `@` and the next scheme therefore stay together.
 fn addresses(list: &str) -> Vec<&str> {
     let (mut all, mut end, mut piece_end, mut has_at) = (Vec::new(), list.len(), list.len(), false);
     for start in list.rmatch_indices(',').map(|(comma, _)| comma + 1).chain([0]) {

@@ -24,11 +24,11 @@ impl Asked {
     }
 }
 
-/// Maximum number of coming times shown for one maintenance window.
+/// Maximum number of upcoming intervals shown for one maintenance window.
 const NEXT_SHOWN: usize = 10;
 
-/// Limit on the search steps for the times of all maintenance windows together, during which the engine
-/// waits: about 0.1 s.
+/// Limit on the interval checks for the upcoming intervals of all maintenance windows together. A million checks take
+/// about 0.1 s, during which the engine processes no records.
 const LOOKS_MAX: usize = 1_000_000;
 
 /// Returns all silences or maintenance windows by id, including the maintenance windows of the rule set.

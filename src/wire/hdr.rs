@@ -1,8 +1,8 @@
-//! Encoding and decoding of histograms: HdrHistogram V2 + deflate, which its libraries in every language
-//! read.
+//! Encoding and decoding of histograms as HdrHistogram V2 + deflate, which the HdrHistogram libraries of all
+//! languages read.
 //!
-//! Invariant: buckets are the library's own, so a pane that was written and read back holds the same counts
-//! in the same buckets.
+//! Invariant: the buckets of a pane are those of the HdrHistogram library, so a pane that was written and read back
+//! holds the same counts in the same buckets.
 
 use crate::core::measure::histogram::Histogram;
 use crate::core::measure::histogram::layout::Digits;
@@ -15,8 +15,8 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 #[error("cannot decode a stored histogram: {0}; check that only streamgauge writes it")]
 pub struct HdrError(String);
 
-/// Writes histograms of one precision and reuses its buffers: each minute one histogram per series is
-/// written, for example 100,000.
+/// Encodes histograms of one precision. Its buffers are reused, because one histogram per series is encoded each
+/// minute, for example 100,000.
 pub struct Writer {
     digits: Digits,
     plain: Vec<u8>,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Writer {
 const PLAIN_COOKIE: u32 = 0x1c84_9303 | 0x10;
 const DEFLATED_COOKIE: u32 = 0x1c84_9304 | 0x10;
 
-/// Bytes before the counts, and the offset of their length.
+/// Bytes of the header, and the offset of the header field that states the length of the data.
 const HEADER_BYTES: usize = 40;
 const LENGTH_AT: usize = 4;
 

@@ -1,10 +1,10 @@
-//! Decoding of HdrHistogram V2 into the cells it holds, at a cost proportional to its bytes.
+//! Decoding of HdrHistogram V2 into cells (bucket and count), at a cost proportional to the received bytes.
 //!
-//! Intuition: the encoding is a header and a list of counts in which runs of empty buckets are abbreviated.
-//! The header states a range, and a dense array of that range may take gigabytes when the list takes a
-//! hundred bytes. The decoder therefore walks the list and makes a cell of each count in it. Invariant:
-//! memory and time follow from the received bytes, never from a length or range that they state. Source:
-//! HdrHistogram's `EncodableHistogram`, version 2, and its counts-array arithmetic.
+//! Intuition: the encoding is a header and a list of counts in which runs of empty buckets are abbreviated. The
+//! header states a range. A dense array of that range may take gigabytes although the list takes a hundred bytes. The
+//! decoder therefore reads the list and makes one cell for each count above zero. Invariant: memory and time follow
+//! from the received bytes, never from a length or range that they state. Source: HdrHistogram's
+//! `EncodableHistogram`, version 2, and its counts-array arithmetic.
 //! Rejected: the reader of the `hdrhistogram` crate, which allocates what the header states (tests compare
 //! with it).
 
@@ -14,17 +14,17 @@ use std::io::Read;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cells {
     pub layout: Layout,
-    /// Place in the counts array and count, each count > 0.
+    /// (index in the counts array, count) of each bucket with a count above zero.
     pub cells: Vec<(u32, u64)>,
 }
 
-/// The mapping from places in the counts array to values.
+/// The mapping from indexes in the counts array, called places, to values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     pub digits: u8, // in [0, 5]
     unit_bits: u32, // log2 of the lowest discernible value, rounded down
     half_bits: u32, // log2 of half the sub-buckets of a bucket
-    places: u32,    // in the counts array
+    places: u32,    // length of the counts array
 }
 
 /// The reason why bytes cannot be decoded.
@@ -52,8 +52,8 @@ const DEFLATED_COOKIE: u32 = 0x1c84_9304 | 0x10;
 /// Bytes before the counts.
 const HEADER_BYTES: usize = 40;
 
-/// Limits on the inflated size: 64 times the received size, which counts of real values never reach, but
-/// between 4 KiB and 1 MiB. 2^16 counters of 9 bytes fit in 1 MiB.
+/// Limits on the inflated size: 64 times the received size, but at least 4 KiB and at most 1 MiB. Counts of real
+/// values never deflate to less than a 64th. 2^16 counts of 9 bytes fit in 1 MiB.
 const INFLATED_BYTES_MAX: usize = 1 << 20;
 const INFLATED_TIMES_MAX: usize = 64;
 const INFLATED_BYTES_MIN: usize = 4 << 10;
@@ -64,8 +64,8 @@ pub fn read(bytes: &[u8]) -> Result<Cells, CellsError> {
     read_within(bytes, max)
 }
 
-/// Decodes histograms from our own store, without the limit relative to the size: counts that are all alike
-/// deflate a thousandfold.
+/// Decodes histograms from our own store, without the limit relative to the received size: equal counts deflate to a
+/// thousandth.
 pub fn read_stored(bytes: &[u8]) -> Result<Cells, CellsError> {
     read_within(bytes, INFLATED_BYTES_MAX)
 }
@@ -158,8 +158,9 @@ impl Layout {
             return Err(CellsError::Header("a range"));
         }
         let unit_bits = low.ilog2();
-        // The next power of two at or above 2 × 10^digits. Only the first bucket stores the lower half of its
-        // sub-buckets.
+        // A bucket has as many sub-buckets as the next power of two at or above 2 × 10^digits. The counts array holds
+        // the lower half of the sub-buckets only for the first bucket; in any other bucket it would repeat the values
+        // of the bucket before.
         let sub_bits = (2 * 10u64.pow(u32::from(digits))).next_power_of_two().ilog2();
         if unit_bits + sub_bits > 63 {
             return Err(CellsError::Header("a range"));
@@ -176,31 +177,31 @@ impl Layout {
         Ok(Layout { digits, unit_bits, half_bits, places: (buckets + 1) << half_bits })
     }
 
-    /// Returns whether places mean the same as in the layout with this precision and lowest value 1.
+    /// Returns whether each index denotes the same values as in the layout with this precision and lowest value 1.
     pub fn is_plain(&self, digits: u8) -> bool {
         self.digits == digits && self.unit_bits == 0
     }
 
-    /// Returns the smallest value of a place in the counts array.
+    /// Returns the smallest value that is counted at this index of the counts array.
     pub fn lowest(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         sub << bits
     }
 
-    /// Returns the greatest value of a place in the counts array.
+    /// Returns the greatest value that is counted at this index of the counts array.
     pub fn highest(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         (sub << bits) + ((1 << bits) - 1)
     }
 
-    /// Returns the value in the middle of a place in the counts array.
+    /// Returns the middle of the range of values that are counted at this index of the counts array.
     pub fn median(&self, place: u32) -> u64 {
         let (sub, bits) = self.split(place);
         (sub << bits) + ((1 << bits) >> 1)
     }
 
-    /// Returns the sub-bucket of a place and the shift of its values. Places are below `places`, so the
-    /// values fit.
+    /// Splits an index of the counts array into its sub-bucket and the shift that scales the sub-bucket to a value.
+    /// Indexes are below `places`, so the values fit in a `u64`.
     fn split(&self, place: u32) -> (u64, u32) {
         let (row, sub) = (place >> self.half_bits, u64::from(place) & ((1 << self.half_bits) - 1));
         match row {

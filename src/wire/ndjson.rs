@@ -1,8 +1,8 @@
 //! Lines of a log file: `replay` reads them and `export` writes them.
 //!
-//! A line is an event or a record of an exported log. Beside `seq` and `ingest_time`, a record has the fields
-//! of its single event, several events under `events`, undecodable bytes as base64 under `raw`, an empty
-//! `tick`, a `control`, a `gap`, a `poison` mark, or `partials`.
+//! A line is either a plain event or a record of an exported log. A record has `seq`, `ingest_time` and one of these
+//! contents: the fields of a single event, several events under `events`, a payload as base64 under `raw`, `tick`,
+//! `control`, `gap`, `poison`, or `partials`.
 
 use super::control;
 use super::event::split::split;
@@ -16,12 +16,11 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Maximum length of a line in bytes: an event has 1 MiB at most, and the text around it stays within the
-/// remaining 3 MiB.
+/// Maximum length of a line in bytes. An event has at most 1 MiB; the rest is room for the text around it.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// Maximum length of an exported record in bytes: 1 MiB of MessagePack becomes 6 MiB of JSON at worst
-/// (`false,` is one byte there), and a control with 10,000 rules has 25 MB.
+/// Maximum length of an exported record in bytes. 1 MiB of MessagePack becomes at most 6 MiB of JSON, because an
+/// element such as `false,` takes one byte in MessagePack. A control record with 10,000 rules has 25 MB.
 pub const RECORD_BYTES_MAX: usize = 32 << 20;
 
 /// The first bytes of each exported line.
@@ -265,8 +264,8 @@ impl Parcelled {
     }
 }
 
-/// The log within the deployment that a record belongs to, as fields of a line. The aggregate's log has the
-/// number after the last partition.
+/// The log to which a record belongs, as fields of an exported line. The log of the aggregate partition has the index
+/// after that of the last partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfPartition {
     pub partition: u32,
@@ -327,7 +326,8 @@ impl<'a> Exported<'a> {
         Exported { control: Some(control), ..Exported::empty(seq, ingest_time) }
     }
 
-    /// A payload of events, each in its original bytes. A payload that cannot be split is exported as base64.
+    /// A payload of events, each as JSON. A payload that cannot be split, or has an event with a line break, is
+    /// exported as base64.
     pub fn events(seq: u64, ingest_time: Timestamp, codec: Codec, payload: &[u8]) -> Exported<'a> {
         let empty = Exported::empty(seq, ingest_time);
         // An exported line must not contain a line break.

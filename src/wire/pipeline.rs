@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A page of pipelines: the entries of those after a given name, within a portion, and the last name read if
-/// there are more.
+/// One page of a listing: the entries of some pipelines as JSON, and the name of the last of them if more pipelines
+/// follow.
 pub(crate) type Page = (Vec<Value>, Option<Arc<str>>);
 
-/// The limits of one read.
+/// Limits on one page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portion {
     pub pipelines: usize,
-    /// Stages and runs to look at. The limit is checked after each pipeline, so one pipeline may exceed it.
+    /// Maximum number of stages and runs that are read. The limit is checked after each pipeline, so one pipeline may
+    /// exceed it.
     pub looks: usize,
 }
 
@@ -118,7 +119,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
     (value * steps).round() / steps
 }
 
-/// Returns the stages of all pipelines in which time is spent, and their share of it.
+/// Returns the stages of all pipelines in which runs spend time, each with its share of its pipeline's time.
 pub(crate) fn bottlenecks(engine: &Engine, after: Option<&str>, portion: Portion) -> Page {
     let now = engine.now();
     let course = |(name, pipeline): (&Arc<str>, &Pipeline)| {

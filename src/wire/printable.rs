@@ -23,8 +23,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// Returns text of several lines, such as a diagnostic, each line escaped by itself. Tabs stay, because
-/// carets are aligned below them.
+/// Returns text of several lines, such as a diagnostic, with each line escaped by itself. Tabs are kept, because a
+/// diagnostic aligns its carets by them.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let is_kept = |c: char| matches!(c, '\n' | '\t');
     match text.contains(|c: char| is_unfit(c) && !is_kept(c)) {
@@ -36,7 +36,7 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns JSON with such characters in its strings as JSON escapes.
+/// Returns JSON in which the characters that a terminal would interpret are JSON escapes.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let is_kept = |c: char| matches!(c, '\n' | '\r' | '\t');
     escaped(

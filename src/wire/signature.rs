@@ -29,8 +29,8 @@ pub(crate) type Unread = Box<dyn Error + Send + Sync>;
 /// A key and the time of its creation.
 pub(crate) type Secret = (Vec<u8>, Timestamp);
 
-/// Reads the key of the deployment. A store that has none may restore the given key, the newest that this process
-/// knows.
+/// Reads the key of the deployment from the store. The argument is the newest key that this process knows. A store
+/// without a key may restore it.
 type Source = Box<dyn Fn(Option<Secret>) -> Result<Secret, Unread> + Send + Sync>;
 
 /// The keys of a deployment and a counter of forged messages. Clones share both.
@@ -48,7 +48,7 @@ struct Inner {
 struct Known {
     secret: Vec<u8>,
     key: hmac::Key,
-    /// When the key was created. Older messages have no signature by it.
+    /// Time at which the key was created. No older message is signed with it.
     since: Timestamp,
 }
 
@@ -101,8 +101,8 @@ impl Signing {
         Some(tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Returns whether a message that the broker received at `at` is genuine. Without any key, every message
-    /// is.
+    /// Returns whether a message that the broker received at `at` is genuine. If no key is known, every message
+    /// counts as genuine.
     pub fn is_genuine(&self, subject: &str, payload: &[u8], signature: Option<&str>, at: Timestamp) -> bool {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some(since) = known.iter().map(|one| one.since).min() else { return true };
@@ -114,8 +114,9 @@ impl Signing {
         known.iter().any(|one| hmac::verify(&one.key, &signed, &tag).is_ok())
     }
 
-    /// Repeats the verdict with the key that is in force now. If a message seems forged, the key is read
-    /// again, once for all messages that were published before; `is_fresh` records that.
+    /// Returns whether a message is genuine. If it seems forged, the key is read again, because the store may have a
+    /// new one, and the message is checked once more. `is_fresh` records that the key was read again, so one read
+    /// serves all messages that were published before it.
     pub fn settle(&self, is_fresh: &mut bool, is_genuine: impl Fn(&Signing) -> bool) -> Result<bool, Unread> {
         let is_ours = is_genuine(self);
         if is_ours || *is_fresh {

@@ -1,10 +1,9 @@
 //! Engine snapshots as bytes: a MessagePack array, whose first element is the version, and a checksum.
 //!
-//! Invariant: only the output of [`encode`] is decoded, or that of an older binary; a snapshot of a newer one
-//! is refused. An engine contains many indexes that refer to other
-//! parts of it, so damaged bytes could still decode and cause wrong results or a panic much later. Rejected:
-//! checking every index while decoding (as much code as the engine itself, and a damaged value would not be
-//! found).
+//! Invariant: only snapshots that [`encode`] wrote, in this binary or an older one, are decoded. A snapshot of a
+//! newer binary is refused. The checksum reveals damaged bytes: an engine contains many indexes that refer to other
+//! parts of it, so damaged bytes could still decode and cause wrong results or a panic much later. Rejected: checking
+//! every index while decoding (as much code as the engine itself, and a damaged value would not be found).
 
 use crate::core::Engine;
 use crate::core::engine::snapshot::{Snapshot, SnapshotV19, VERSION};

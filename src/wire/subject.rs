@@ -11,7 +11,7 @@ use crate::wire::event::route::partition_of_event;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// Kinds of public subjects.
+/// The kinds of events in public subjects, which begin with the root and the kind.
 const KINDS: [&str; 3] = ["metric", "stage", "gate"];
 
 /// The subjects of one deployment and partition.
@@ -51,12 +51,12 @@ pub(crate) enum MessageKind {
     },
 }
 
-/// The subjects of an event stream that this program publishes to itself.
+/// The subjects of an event stream on which only this program publishes. They determine the kind of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Own {
     tick: String,
     control: String,
-    /// Prefix of the subjects of messages to the aggregate partition; present only for its own log.
+    /// The prefix of the subjects of messages to the aggregate partition. Only the stream of that partition has it.
     partials_prefix: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl Subjects {
         format!("{}.agg.{}.{number}", self.root, self.partition.index)
     }
 
-    /// All messages of this partition to the aggregate partition.
+    /// The pattern for the subjects of all messages of this partition to the aggregate partition.
     pub(crate) fn any_partials(&self) -> String {
         format!("{}.agg.{}.*", self.root, self.partition.index)
     }
@@ -152,7 +152,7 @@ impl Subjects {
         ["alert", "action", "shadow"].map(|kind| format!("{}.{kind}.>", self.root)).into()
     }
 
-    /// All transitions of all partitions.
+    /// The pattern for the subjects of all transitions of all partitions.
     pub(crate) fn all_alerts(&self) -> String {
         format!("{}.alert.>", self.root)
     }
@@ -205,25 +205,25 @@ impl Subjects {
         format!("{root}.alert.{}.{}.{partition}.{number}", severity.name(), escape(rule))
     }
 
-    /// All transitions of this partition.
+    /// The pattern for the subjects of all transitions of this partition.
     pub(crate) fn any_alert(&self) -> String {
         format!("{}.alert.*.*.{}.*", self.root, self.partition)
     }
 
-    /// The subject of message `number` of a rule about the operation of this partition, which has no number
-    /// among its transitions.
+    /// The subject of an alert about the operation of this partition. Such alerts do not follow from the log, so each
+    /// rule numbers them separately from the transitions of the partition.
     pub(crate) fn aside(&self, severity: Severity, rule: &str, number: u64) -> String {
         let (root, partition) = (&self.root, self.partition);
         format!("{root}.alert.{}.{}.ops-{partition}.{number}", severity.name(), escape(rule))
     }
 
-    /// All messages of a rule about the operation of this partition.
+    /// The pattern for the subjects of all alerts of one rule about the operation of this partition.
     pub(crate) fn any_aside(&self, rule: &str) -> String {
         format!("{}.alert.*.{}.ops-{}.*", self.root, escape(rule), self.partition)
     }
 
-    /// The subject of an alert about a receiver. The process that delivers to the receiver publishes it, once
-    /// under each number.
+    /// The subject of an alert about a receiver, which the process that delivers to the receiver publishes. A
+    /// repeated publication has the same number and therefore the same subject.
     pub(crate) fn aside_of_receiver(
         &self,
         severity: Severity,
@@ -240,7 +240,7 @@ impl Subjects {
         format!("{}.action.{}.{}.{number}", self.root, escape(action), self.partition)
     }
 
-    /// All actions of this partition.
+    /// The pattern for the subjects of all actions of this partition.
     pub(crate) fn any_action(&self) -> String {
         format!("{}.action.*.{}.*", self.root, self.partition)
     }
@@ -277,7 +277,8 @@ impl Subjects {
         subject.rsplit('.').next()?.parse().ok()
     }
 
-    /// Returns what the numbers of an alert message are counted by: rule and sender, without severity and number.
+    /// Returns the rule and the sender of an alert message. The messages of one rule and sender have ascending
+    /// numbers.
     pub(crate) fn numbered_by(subject: &str) -> String {
         let mut tokens = subject.rsplit('.').skip(1);
         let (sender, rule) = (tokens.next().unwrap_or(""), tokens.next().unwrap_or(""));

@@ -51,7 +51,7 @@ pub fn of_number(number: i64) -> Result<Timestamp, String> {
     ms.ok_or_else(|| hint(number))
 }
 
-/// Returns the advice for a number that is a fraction or stands in quotes.
+/// Returns advice for a time that is a fractional number or a number in quotes.
 #[cold]
 pub fn number_hint(number: f64) -> String {
     // The cast is inexact beyond 2^53, but only the magnitude of such a number matters for the hint.

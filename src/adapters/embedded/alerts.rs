@@ -1,4 +1,4 @@
-//! The alert log, read as it grows.
+//! Reads new transitions from the alert log for a receiver.
 
 use super::{ALERTS, Embedded};
 use crate::driver::ports::PortError;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Maximum number of transitions read at once; each has about 1.5 KiB.
 const BATCH_MAX: usize = 256;
 
-/// Polling interval; a commit takes milliseconds, so a shorter one would gain little.
+/// Polling interval for new transitions. Polling delays a notification by at most this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Embedded {
@@ -34,8 +34,8 @@ impl Embedded {
 impl AlertFeed for Embedded {
     fn next(&mut self, after: u64, wait: Duration) -> Result<Batch, PortError> {
         let begun = Instant::now();
-        // An older copy of the log holds only alerts that the receiver has already got, so reading
-        // continues from its end.
+        // A data dir that was restored from an older copy ends before the receiver's position `after`. The receiver
+        // already has all alerts of that copy, so reading continues from its end.
         let newest = self.newest_alert()?;
         let restart = (newest < after).then_some(newest);
         let after = restart.unwrap_or(after);

@@ -1,8 +1,8 @@
-//! The log of a data dir, as its owner reads and appends it, and its transition log.
+//! The log and the transition log of a data dir, as its owner uses them.
 //!
-//! Intuition: only this process appends, so an append is followed by a read of the same records, and the clock that
-//! stamps them is the one that says when a tick is due. Transitions are written with the commit that they belong
-//! to, so publishing them later changes nothing. Invariant: a record is returned only after it is durable.
+//! Intuition: only this process appends to the log, so a read right after an append returns the appended records.
+//! The same clock stamps the records and decides when a tick is due. A commit writes its transitions itself, so
+//! publishing them afterwards does nothing. Invariant: a record is returned only after it is durable.
 
 use super::Embedded;
 use crate::core::Timestamp;
@@ -23,12 +23,12 @@ pub struct EmbeddedFeed<C> {
     data: Embedded,
     clock: C,
     outages: Outages,
-    /// Where alerts are published that do not follow from the log.
+    /// Publishes out-of-band alerts: those that do not follow from the log.
     alerts: Box<dyn OutOfBandAlerts + Send>,
     /// The number of the next record to be read.
     next: u64,
-    /// Whether the log was read to its end once. Before that, a record that cannot be read is an error; after it,
-    /// an outage.
+    /// Whether reading has reached the end of the log since [`Feed::seek`]. Before that, a record that cannot be read
+    /// is an error; after that, it is noted as an outage.
     has_caught_up: bool,
 }
 
@@ -76,7 +76,7 @@ impl<C: Clock> Feed for EmbeddedFeed<C> {
         Ok(())
     }
 
-    /// Returns at once, because nothing arrives while nobody appends.
+    /// Returns at once, because only this process appends, so no record can arrive during a wait.
     fn next(&mut self, _wait: Duration) -> Result<Vec<Logged>, PortError> {
         let read = self.data.records(self.next, CATCH_UP_RECORDS);
         match read {
@@ -122,8 +122,8 @@ impl<C> OutOfBandAlerts for EmbeddedFeed<C> {
     }
 }
 
-/// The commit has written the transitions. Other partitions, which would get partials, do not exist, and shadows
-/// are shown by the engine alone.
+/// Publishing does nothing. The commit has already written the transitions. A data dir has one partition, so there
+/// are no messages to an aggregate partition. The engine itself shows the shadows.
 impl<C> TransitionLog for EmbeddedFeed<C> {
     fn newest(&mut self) -> Result<Numbers, PortError> {
         Ok(Numbers { alerts: self.data.newest_alert()?, ..Numbers::default() })
@@ -146,7 +146,7 @@ impl<C> TransitionLog for EmbeddedFeed<C> {
     }
 }
 
-/// The commit holds the dead letters, and nobody subscribes to windows.
+/// Publishes nothing: the commit contains the dead letters, and a data dir has no subscribers to windows.
 impl<C> Outlet for EmbeddedFeed<C> {
     fn dead(&mut self, _letters: &[DeadLetter]) -> Result<(), PortError> {
         Ok(())

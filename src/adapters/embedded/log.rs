@@ -9,10 +9,10 @@ use crate::driver::ports::{Entry, Logged, PortError, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Size of the checksum behind an entry in bytes.
+/// Size in bytes of the checksum, which follows the entry in each row.
 const CHECKSUM_BYTES: usize = 8;
 
-/// Number and stamp are part of the checksum, so a record moved to another place is detected.
+/// Computes a record's checksum. It covers the number and the stamp, so a row under a wrong number is detected.
 fn checksum(seq: u64, stamp: i64, entry: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let place = xxh3_64_with_seed(&stamp.to_le_bytes(), seq);
     xxh3_64_with_seed(entry, place).to_le_bytes()
@@ -34,15 +34,16 @@ pub(super) fn record(
     Ok(Logged { seq, stamp: Timestamp::clamped(stamp), entry })
 }
 
-/// Returns the first record from which all have checksums.
+/// Returns the number of the first record with a checksum; all later records have one, too. An earlier version wrote
+/// records without checksums.
 pub(super) fn checked_from(transaction: &redb::ReadTransaction) -> Result<u64, redb::Error> {
     let meta = transaction.open_table(META)?;
     Ok(meta.get(CHECKED_FROM)?.map_or(u64::MAX, |from| from.value()))
 }
 
 impl Embedded {
-    /// Durably appends all entries with this stamp and remembers the requests they came with. Returns the
-    /// number of the first entry.
+    /// Durably appends all entries with this stamp, and stores the ids of the requests that sent them. Returns the
+    /// number of the first record.
     pub(super) fn append(
         &self,
         stamp: Timestamp,
@@ -79,7 +80,7 @@ impl Embedded {
         })
     }
 
-    /// Returns the numbers of the first and the last record; the last is one less if there is none.
+    /// Returns the numbers of the first and the last record; (1, 0) if the log is empty.
     pub(super) fn extent(&self) -> Result<(u64, u64), PortError> {
         self.read(|transaction| {
             let log = transaction.open_table(LOG)?;
@@ -88,12 +89,12 @@ impl Embedded {
         })
     }
 
-    /// Removes records up to `seq` that are older than `before`.
+    /// Removes the oldest records: those with a number below `seq` and a stamp before `before`.
     pub(super) fn trim(&self, seq: u64, before: Timestamp) -> Result<(), PortError> {
         self.write(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             let mut last = None;
-            // The newest record stays, because it states where the log ends.
+            // The newest record is kept, because its number determines the number of the next one.
             if log.len()? > 1 {
                 for row in log.range(..seq)? {
                     let (seq, row) = row?;

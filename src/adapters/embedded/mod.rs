@@ -1,7 +1,7 @@
-//! Log and store in one redb file: the whole product without a server.
+//! Log and store in one redb file, for a deployment without NATS and Redis.
 //!
-//! Invariant: every write is one transaction with an fsync, so after a kill -9 it is there completely or
-//! not at all; readers see the last committed state. Rejected: a log file beside the database (two files to
+//! Invariant: every write is one transaction with an fsync, so after a kill -9 the file has the whole write or
+//! nothing of it. Readers see the last committed state. Rejected: a log file beside the database (two files to
 //! keep consistent), Durability::None (an acknowledged event could be lost).
 
 mod alerts;
@@ -32,17 +32,17 @@ const CATALOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("catalog")
 const ALERTS: TableDefinition<'_, u64, &str> = TableDefinition::new("alerts");
 /// (seq, index) → refused event as MessagePack
 const DEAD: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("dead");
-/// (stamp, seq) → digest of the body, time of the answer, key: the requests that are remembered
+/// (stamp, seq) → hash of the request body, time of the answer, idempotency key: the requests of recent records
 const REQUESTS: TableDefinition<'_, (i64, u64), &[u8]> = TableDefinition::new("requests");
-/// seq → nothing: the poison records, which are skipped
+/// seq → (): the poison records, which are skipped because they crashed the process
 const POISON: TableDefinition<'_, u64, ()> = TableDefinition::new("poison");
-/// name → number: `applied`, `snapshot_at`, and those of the poison guard
+/// name → number: `applied`, `snapshot_at`, `checked_from`, and the numbers of the poison guard
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// part number → bytes of the newest snapshot
 const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
 
-/// Entry of `META`: the first record from which all have checksums; an earlier version wrote the older
-/// ones.
+/// Entry of `META`: number of the first record with a checksum. An earlier version wrote the records before it,
+/// without checksums.
 const CHECKED_FROM: &str = "checked_from";
 
 /// Size of the database's cache in bytes.
@@ -54,12 +54,12 @@ pub struct Embedded {
     /// `None` only if it could not be reopened after a failed write.
     database: Arc<RwLock<Option<Database>>>,
     path: PathBuf,
-    /// State of the file after this process's last write.
+    /// State of the file after this process's last write. A different state means that another process changed it.
     file: Arc<Mutex<Option<FileState>>>,
 }
 
 impl Embedded {
-    /// Opens or creates the database of a data dir; one process at a time.
+    /// Opens or creates the database of a data dir. Fails if another process has it open.
     pub fn open(data_dir: &Path) -> Result<Embedded, PortError> {
         let path = data_dir.join("streamgauge.redb");
         let place = path.display().to_string();
@@ -72,7 +72,8 @@ impl Embedded {
         close_to_others(data_dir, 0o700);
         let is_empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
         if is_empty {
-            // A first start that was killed leaves an empty file; so does anything that truncates it.
+            // An empty file is harmless if the first start was killed. But if another program truncated the
+            // file, its records are lost.
             tracing::warn!(path = place, "the log is an empty file: if it held something, restore a copy");
         }
         let database = create(&path).map_err(|error| match error {
@@ -112,7 +113,8 @@ impl Embedded {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, PortError> {
-        // Writes to a file that was removed or replaced are lost when this process ends.
+        // If the file was removed or replaced, this process would write to the old file, and these writes would be
+        // lost when the process ends. So the write fails instead.
         let mut left = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if FileState::of(&self.path) != *left {
             let source = "the file was removed, replaced or written while it is in use; stop this process, and restore it";
@@ -133,8 +135,8 @@ impl Embedded {
         done
     }
 
-    /// Reopens the database, which refuses all work after a failed write. Earlier commits are still there;
-    /// the failed one is there completely or not at all.
+    /// Reopens the database, because redb refuses all work after a failed write. The file keeps all earlier commits,
+    /// and the whole failed commit or nothing of it.
     fn reopen(&self) {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;
@@ -160,8 +162,8 @@ impl Embedded {
 
 /// Properties of the file that change when another process replaces it or writes it.
 ///
-/// Intuition: each commit writes the header, which counts transactions. Rejected: the modification time
-/// (redb may write pages of a commit later, when a read needs room in its cache).
+/// Intuition: each commit changes the file's header, which contains a transaction counter. Rejected: the modification
+/// time (redb may write pages after a commit, when a read evicts them from its cache).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     device: u64,
@@ -196,8 +198,8 @@ fn is_damage(error: &redb::DatabaseError) -> bool {
     }
 }
 
-/// Closes a path to other users, because events may hold secrets of their producers. A file system without
-/// owners keeps its modes.
+/// Denies other users access to a path, because events may contain secrets of their producers. If the file system
+/// does not support this, only a warning is logged.
 fn close_to_others(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {

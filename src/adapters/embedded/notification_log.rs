@@ -1,10 +1,10 @@
-//! The ledgers of deliveries: one file for each receiver, beside the database.
+//! The notification logs of the embedded deployment: one file for each receiver, beside the database.
 //!
-//! Intuition: each row is a line appended to the file, and a later line overrides an earlier one. The file
-//! is compacted at a restart, and when most of its lines are out of date. Invariant: a written line
-//! survives a kill. Lines are not flushed to the disk, so a power cut may repeat the newest messages, but
-//! loses none, because the alerts are in the log. Rejected: a table of the database (a flush for each
-//! message, 200 a second).
+//! Intuition: each row is a line appended to the file, and a later line with the same key overrides an earlier one.
+//! The file is compacted at a restart, and when most of its lines are overridden. Invariant: a written line
+//! survives a kill -9. Lines are not flushed to the disk, so after a power cut the newest messages may be sent again;
+//! none is lost, because the alerts are in the database. Rejected: a table of the database (it needs a flush for each
+//! message, which allows about 200 messages a second).
 
 use crate::core::notify::inbox::Rows;
 use crate::core::vocab::partition::escape;
@@ -16,10 +16,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file with more lines than this is compacted when fewer than half of them are in force.
+/// Minimum number of lines before a compaction. A longer file is compacted once its lines are more than twice the
+/// rows of the last compaction.
 const LINES_MIN: usize = 10_000;
 
-/// The file of one receiver, owned by the one process that has the data dir.
+/// The file of one receiver. Only the process that has the data dir open writes it.
 #[derive(Debug)]
 pub struct FileNotificationLog {
     path: PathBuf,
@@ -29,7 +30,7 @@ pub struct FileNotificationLog {
 }
 
 impl FileNotificationLog {
-    /// Opens nothing; [`NotificationLog::load`] does.
+    /// Does not open the file; [`NotificationLog::load`] opens it.
     pub fn new(data_dir: &Path, receiver: &str) -> FileNotificationLog {
         let path = data_dir.join("notify").join(format!("{}.ledger", escape(receiver)));
         FileNotificationLog { path, file: None, lines: 0, rows: 0 }
@@ -49,14 +50,14 @@ impl FileNotificationLog {
         self.lines = 0;
         for line in text.lines() {
             self.lines += 1;
-            // A kill may leave a torn last line; its row counts as not written.
+            // A kill during a write may leave an incomplete last line; its row counts as not written.
             match serde_json::from_str::<(String, Option<String>)>(line) {
                 Ok((key, Some(value))) => drop(rows.insert(key, value)),
                 Ok((key, None)) => drop(rows.remove(&key)),
                 Err(_) => unreadable += 1,
             }
         }
-        // A kill tears only the newest line, so more than one is damage.
+        // A kill leaves at most one incomplete line, so several unreadable lines mean damage.
         if unreadable > 1 {
             let path = self.path.display();
             tracing::warn!(
@@ -69,7 +70,7 @@ impl FileNotificationLog {
         Ok(rows)
     }
 
-    /// Writes only the rows in force to a new file, and replaces the old one.
+    /// Replaces the file by a new one that has only the newest line of each row.
     fn compact(&mut self, rows: &BTreeMap<String, String>) -> std::io::Result<()> {
         let parent = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent)?;
@@ -93,13 +94,13 @@ impl FileNotificationLog {
             text.push_str(&line(key, value.as_deref()));
         }
         self.lines += rows.len();
-        // A single write call, so only its end can be torn.
+        // All rows are written in a single call, so a kill can cut off only the end of the text.
         self.file.as_mut().ok_or(std::io::ErrorKind::NotFound)?.write_all(text.as_bytes())
     }
 }
 
 fn line(key: &str, value: Option<&str>) -> String {
-    // Texts always serialise.
+    // Serialising strings cannot fail.
     serde_json::to_string(&(key, value)).unwrap_or_default() + "\n"
 }
 

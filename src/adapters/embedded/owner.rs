@@ -1,8 +1,9 @@
 //! The store of a data dir, as its owner writes it.
 //!
-//! Intuition: the lock on the file admits one process, so the lease is free whenever it is asked for, and nobody
-//! fences anybody. What remains of the protocol is the poison guard: a record that kills the process kills it again
-//! at each restart. Invariant: the guard's numbers are durable before the record that they are about is applied.
+//! Intuition: the lock on the file admits one process, so the lease is always free, and no other owner can fence
+//! this one. The only part of the owner protocol that is still needed is the poison guard, because a record that
+//! crashes the process would crash it again after each restart. Invariant: the guard's numbers about a record are
+//! durable before the record is applied.
 
 use super::{Embedded, META};
 use crate::core::measure::pane::Shape;
@@ -14,8 +15,9 @@ use crate::driver::ports::{
 };
 use redb::Table;
 
-/// Entries of `META`: consecutive starts of which none lasted; the record that is being applied, or 0; the record
-/// at which the process died last, and how often in a row.
+/// Entries of `META` for the poison guard. `TRIES` counts the starts since a process last ran well or ended normally.
+/// `APPLYING` is the record that is being applied, or 0. `SUSPECT` is the record during which the process died last.
+/// `DEATHS` counts the deaths in a row during that record.
 pub(super) const TRIES: &str = "tries";
 const APPLYING: &str = "applying";
 const SUSPECT: &str = "suspect";
@@ -61,7 +63,7 @@ impl OwnerStore for EmbeddedStore {
         false
     }
 
-    /// The commit holds the sealed windows, and the engine in this process answers for the open ones.
+    /// Writes nothing: the commit contains the sealed windows, and the engine in this process serves the open ones.
     fn show(&mut self, _: &Fence, _: &Shown<'_>) -> Result<Answer, PortError> {
         Ok(Answer::Done)
     }
@@ -70,7 +72,7 @@ impl OwnerStore for EmbeddedStore {
         Ok(commit)
     }
 
-    /// A full disk is an outage that a later commit ends.
+    /// Writes the commit. A failure, such as a full disk, is noted as an outage. The next successful commit ends it.
     fn send(&mut self, commit: &&Commit) -> Result<Answer, PortError> {
         match self.data.commit(commit) {
             Ok(()) => {
@@ -121,7 +123,7 @@ impl OwnerStore for EmbeddedStore {
         }
     }
 
-    /// The engine in this process answers for silences and maintenance windows.
+    /// Writes nothing: the engine in this process serves silences and maintenance windows.
     fn show_asked(&mut self, _: Asked, _: &[(String, String)]) -> Result<(), PortError> {
         Ok(())
     }

@@ -1,24 +1,24 @@
-//! Requests in the log, by their `Idempotency-Key`.
+//! Stores the ids of requests with an `Idempotency-Key`, so that a repeated request changes nothing.
 //!
-//! Intuition: a client whose connection broke does not know whether its request was accepted. Invariant: a
-//! request is remembered in the transaction that appends its events, so after a kill -9 either both are
-//! there or neither is. Rejected: the key inside the record (each start would read ten minutes of the log
-//! to find the keys).
+//! Intuition: a client whose connection broke does not know whether its request was accepted, so it repeats the
+//! request. Invariant: the id is stored in the transaction that appends the request's events, so after a kill -9 the
+//! database has both or neither. Rejected: the id inside the record (each start would read ten minutes of the log
+//! to find the ids).
 
 use super::{Embedded, REQUESTS, damaged};
 use crate::core::Timestamp;
 use crate::driver::ports::{Entry, PortError, REQUESTS_KEPT, REQUESTS_MAX, RequestId};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-/// Sizes in bytes of a body's digest and of the time of the answer, which precede the key.
+/// Sizes in bytes of the first two parts of a row: the hash of the body and the time of the answer. The key follows.
 const DIGEST_BYTES: usize = size_of::<u128>();
 const TIME_BYTES: usize = size_of::<i64>();
 
-/// Requests that are kept whatever their age, because a stamp of a clock that is wrong for seconds must not
-/// expire all of them. 4,096 × about 100 B = 400 KiB.
+/// Number of newest requests that are kept whatever their age. If the clock is far ahead for a few seconds, a stamp
+/// of that time would otherwise expire all requests. 4,096 × about 100 B = 400 KiB.
 const KEPT_ALWAYS: u64 = 4_096;
 
-/// Remembers the requests of appended records; `first` is the number of the first record.
+/// Stores the request ids of appended records; `first` is the number of the first record.
 pub(super) fn remember(
     transaction: &WriteTransaction,
     (stamp, first): (Timestamp, u64),
@@ -38,7 +38,8 @@ pub(super) fn remember(
     Ok(())
 }
 
-/// Evicts up to two expired or surplus requests; each call adds at most one, so the table stays bounded.
+/// Evicts up to two requests that are expired or exceed the limit. The caller adds one request before each call, so
+/// the table stays bounded.
 fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Result<(), redb::Error> {
     for _ in 0..2 {
         let oldest = requests.first()?.map(|(at, _)| at.value());
@@ -53,7 +54,7 @@ fn forget(requests: &mut Table<'_, (i64, u64), &[u8]>, before: Timestamp) -> Res
 }
 
 impl Embedded {
-    /// Returns the requests of records with this stamp or a newer one, the oldest first.
+    /// Returns the stamps and request ids of records whose stamp is at or after `since`, the oldest first.
     pub fn requests(&self, since: Timestamp) -> Result<Vec<(Timestamp, RequestId)>, PortError> {
         self.read(|transaction| {
             let requests = transaction.open_table(REQUESTS)?;

@@ -1,11 +1,11 @@
 //! Recovers records of a log whose database cannot be opened or read completely.
 //!
-//! Intuition: after a kill -9 the database repairs itself before it opens, and refuses if one page is
-//! damaged. But each record of the log has a checksum over its number, stamp and entry, so a record is
-//! recognised wherever it lies in the file. Invariant: only records with the right checksum are returned.
-//! Where two different records have one number, as an append that was never acknowledged leaves behind,
-//! neither is returned. Rejected: following the pages that lead to the records (they are what is damaged).
-//! Cost: one pass over the file, and 40 B of memory for each record.
+//! Intuition: the database does not open if one of the pages that it needs is damaged. But each record of the log has
+//! a checksum over its number, stamp and entry, so a record is recognised wherever it lies in the file. Invariant:
+//! only records with the right checksum are returned. An append that was never acknowledged may leave a second,
+//! different record with the same number in the file; then neither record is returned. Rejected: following the
+//! database's pages to the records (these pages may be the damaged ones). Cost: one pass over the file, and 40 B of
+//! memory for each record.
 
 use super::log::record;
 use super::verify::Page;
@@ -17,27 +17,28 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A leaf begins at a page boundary of the database.
+/// Page size of the database. A leaf (a B-tree node that contains rows) begins at a page boundary.
 const PAGE_BYTES: u64 = 4_096;
 
-/// First byte of a leaf; an unused byte and the number of rows (two bytes) follow.
+/// First byte of a leaf. An unused byte and the number of rows (two bytes) follow, so the head has four bytes.
 const LEAF: u8 = 1;
 const HEAD_BYTES: usize = 4;
 
-/// A row has the end of its value within the leaf (four bytes) and its key (eight bytes).
+/// Sizes in bytes of the parts of a leaf's row: the offset in the leaf at which the value ends, the key (the record's
+/// number), and the stamp, with which the value begins.
 const END_BYTES: usize = 4;
 const KEY_BYTES: usize = 8;
 const STAMP_BYTES: usize = 8;
 
-/// Upper bound for a leaf in bytes: a record is a payload of at most 1 MiB, and a leaf is at most twice as
-/// large.
+/// Upper bound for a leaf in bytes. A record has a payload of at most 1 MiB, and a leaf is at most twice as large as
+/// its largest record; the rest is a margin.
 const LEAF_BYTES_MAX: u64 = 4 << 20;
 
 /// Offset and length of a record in the file; `None` if two different records have its number.
 type RecordOffset = Option<(u64, usize)>;
 
-/// Passes the records from a number on to `take`, in order, one page at a time; returns how many were
-/// intact.
+/// Finds the records with a number of at least `from` and passes them to `take`, in order, one [`Page`] at a time.
+/// Returns how many records were intact.
 pub(crate) fn salvage<E: From<PortError>>(
     data_dir: &Path,
     from: u64,
@@ -62,7 +63,7 @@ pub(crate) fn salvage<E: From<PortError>>(
     Ok(count)
 }
 
-/// Finds every record in the file.
+/// Finds the position of every intact record with a number of at least `from`.
 fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, RecordOffset>> {
     let bytes = file.metadata()?.len();
     let mut places: BTreeMap<u64, RecordOffset> = BTreeMap::new();
@@ -85,7 +86,8 @@ fn find(file: &File, from: u64) -> io::Result<BTreeMap<u64, RecordOffset>> {
     Ok(places)
 }
 
-/// Returns keys and value positions of a page that may be a leaf of the log.
+/// Reads a page as if it were a leaf of the log. Returns the key, offset and length of each row; nothing if the page
+/// is no leaf. The caller checks the records, because the page may belong to another table.
 fn rows(file: &File, at: u64, left: u64) -> io::Result<Vec<(u64, (u64, usize))>> {
     let mut head = vec![0; PAGE_BYTES.min(left) as usize];
     file.read_exact_at(&mut head, at)?;
@@ -120,12 +122,12 @@ fn number(low_first: &[u8]) -> u64 {
     low_first.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Reads the record at a position; `None` if there is none.
+/// Reads the record at this offset and length; `None` if the bytes are no intact record with this number.
 fn read(file: &File, seq: u64, (at, len): (u64, usize)) -> io::Result<Option<Logged>> {
     let mut value = vec![0; len];
     file.read_exact_at(&mut value, at)?;
     let Some((stamp, entry)) = value.split_first_chunk::<STAMP_BYTES>() else { return Ok(None) };
-    // Only the checksum identifies a record, so it is checked for every number (from 0 on).
+    // Only the checksum identifies a record, so it is required of every record (`checked_from` is 0).
     Ok(record(seq, (i64::from_le_bytes(*stamp), entry), 0).ok())
 }
 

@@ -81,7 +81,7 @@ impl Views for Embedded {
         })
     }
 
-    /// Seeks from one existing window to the next, so starts without any window cost a single lookup.
+    /// Seeks from each stored window to the next one, so a long range of time without windows costs one lookup.
     fn shown(
         &self,
         series: &CatalogRow,
@@ -106,15 +106,17 @@ impl Views for Embedded {
                         Row::new(&stored.pane, series.shape, stored.revision, false, is_incomplete),
                     ));
                 }
-                // The next window of this series may share the start just found, or comes after it.
+                // Rows are sorted by start and then by series. If the row found has a later start and a series id
+                // up to `id`, this series' window with that start may still follow. Otherwise its next window has
+                // a later start.
                 start = if at > start && other <= id { at } else { at.max(start) + span };
             }
             Ok(found)
         })
     }
 
-    /// The engine in the same process knows the active alerts; a call here means that the engine did not
-    /// answer in time.
+    /// Fails always. The engine in this process knows the active alerts, so the store is asked only if the engine did
+    /// not answer in time.
     fn active(&self) -> Result<Vec<String>, PortError> {
         Err(unanswered())
     }
@@ -198,7 +200,7 @@ impl Embedded {
         Ok(self.transitions(0, ALERTS_KEPT as usize)?.into_iter().map(|(_, text)| text).collect())
     }
 
-    /// Returns the record after which the newest snapshot was taken.
+    /// Returns the number of the record after which the newest snapshot was taken; 0 without a snapshot.
     pub(super) fn snapshot_at(&self) -> Result<u64, PortError> {
         self.read(|transaction| {
             Ok(transaction.open_table(META)?.get("snapshot_at")?.map_or(0, |value| value.value()))

@@ -1,9 +1,8 @@
 //! Integrity of a data dir: pages and records compared with their checksums.
 //!
 //! Intuition: disks lose and change bits. The database has a checksum for each page, and each record of the
-//! log has one of its own. A small database is checked when it is opened; a large one is checked by
-//! `streamgauge verify`, because that takes as long as reading it. Invariant: damaged data is never read as
-//! other data.
+//! log has its own checksum. A check reads the whole file, so only a small file is checked when it is opened;
+//! `streamgauge verify` checks a file of any size. Invariant: damaged data is never read as different data.
 
 use super::log::{checked_from, record};
 use super::{Embedded, LOG, META, damaged};
@@ -55,7 +54,8 @@ impl Page {
         self.rows.iter().filter_map(|(_, record)| record.as_ref())
     }
 
-    /// Adds the next row: `None` is a damaged one, and the numbers from `expected` up to `seq` are missing.
+    /// Adds the row with number `seq`. If `record` is `None`, the row is damaged. If `seq` is greater than
+    /// `expected`, the records from `expected` to `seq - 1` are missing.
     pub(super) fn push(&mut self, expected: u64, seq: u64, record: Option<Logged>) {
         if expected < seq {
             self.damaged.push(expected..seq);
@@ -153,8 +153,8 @@ impl Embedded {
         }
     }
 
-    /// Reads records from a number on. Fails if the numbers do not ascend: a damaged page may lead back to
-    /// an earlier record.
+    /// Reads the next page of records, from number `from` on. Fails if the numbers do not ascend, because then a
+    /// damaged page points back to earlier records, and reading would not end.
     fn page(&self, from: Option<u64>) -> Result<Page, PortError> {
         self.read(|transaction| {
             let (log, checked_from) = (transaction.open_table(LOG)?, checked_from(transaction)?);

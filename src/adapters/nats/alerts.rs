@@ -1,10 +1,10 @@
 //! The alert stream, read in order by a durable consumer for each receiver.
 //!
-//! Intuition: a receiver's position is written in its notification log. The consumer is made anew behind that
-//! position, so alerts that were handed out but not recorded there come again, in order. Invariant: a
-//! message is acknowledged once the notification log records it, so the messages pending at the broker are those that
-//! the receiver does not know yet. A message that arrives out of order, or is lost, is a reason for a new
-//! consumer. Rejected: keeping the old consumer (it redelivers lost messages after younger ones).
+//! Intuition: the notification log of a receiver stores its position in the stream. A new consumer starts after that
+//! position, so alerts that were handed out but not recorded there are delivered again, in order. Invariant: a
+//! message is acknowledged after the notification log has recorded it, so the messages pending at the broker are
+//! those that the receiver has not recorded. If a message is lost or arrives out of order, a new consumer is
+//! created. Rejected: keeping the old consumer (it redelivers lost messages after newer ones).
 
 use super::raw::{self, Found, Which};
 use super::reader::MessagePlace;
@@ -28,28 +28,29 @@ use tokio::runtime::Handle;
 /// Maximum number of transitions read at once; each has about 1.5 KiB.
 const BATCH_MAX: usize = 256;
 
-/// Transitions handed out but not acknowledged: more than one batch, because acknowledgements may be in
-/// flight.
+/// Maximum number of delivered messages without an acknowledgement. It exceeds one batch, because acknowledgements
+/// of earlier batches may still be in flight.
 const PENDING_MAX: i64 = 4 * BATCH_MAX as i64;
 
-/// Polling interval, and so the longest delay that it adds to a notification.
+/// Polling interval for new messages. Polling delays a notification by at most this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Time between two questions whether a consumer holds messages back.
+/// Time between two checks whether the stream has messages that the consumer does not deliver.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// Recognises messages that were published again: their signature is right, but their place is taken.
+/// Recognises replayed messages: copies of a genuine message, with its signature, published again by another client.
 ///
-/// A worker numbers its messages, and each has a subject of its own. So a message whose number is above those of its
-/// rule and partition so far is new; of any other one the broker is asked which message has the subject first.
+/// Senders number their messages, and each number has its own subject. A message is new if its number exceeds all
+/// numbers seen so far for its rule and sender. For any other message, the broker is asked for the first message on
+/// its subject; if that is an earlier one, the message is a replay.
 #[derive(Debug, Default)]
 struct Repeats {
-    /// The highest number by the subject without severity and number.
+    /// The highest number seen so far, by rule and sender; see [`Subjects::numbered_by`].
     highest: HashMap<String, u64>,
 }
 
 impl Repeats {
-    /// Returns whether a genuine message repeats another one.
+    /// Returns whether a message with a valid signature is a replay. `in_stream` is its stream sequence.
     async fn is_repeat(
         &mut self,
         context: &Context,
@@ -84,35 +85,35 @@ pub(crate) struct Alerts {
     signing: Signing,
     repeats: Repeats,
     reading: Option<Reading>,
-    /// Until this time all messages are read without a consumer, because one of them cannot be delivered by
-    /// a consumer.
+    /// Until this time, messages are read without a consumer, because a consumer could not deliver one of them.
     raw_until: Option<Instant>,
-    /// Number of the newest alert that was handed out without a consumer, and the number up to which all
-    /// messages were examined.
+    /// Two stream sequences of reads without a consumer: that of the newest alert handed out, and that of the last
+    /// message examined.
     passed: (u64, u64),
 }
 
 #[derive(Debug)]
 struct Reading {
     consumer: Consumer<Config>,
-    /// Number of the newest genuine alert handed out; number of the newest message received; count of
-    /// messages received.
+    /// `told` is the stream sequence of the newest genuine alert handed out, `newest` that of the newest message
+    /// received, and `given` the consumer sequence of that message.
     told: u64,
     newest: u64,
     given: u64,
     unwritten: Vec<Message>,
-    /// The stream was made anew: it ends before the receiver's position.
+    /// Whether the stream ends before the receiver's position, because it was recreated. Cleared once it is reported.
     is_anew: bool,
-    /// When the broker was asked last whether messages are pending.
+    /// Time of the newest check for messages that the consumer does not deliver.
     asked_at: Instant,
-    /// The message that was pending then.
+    /// Stream sequence of the undelivered message that this check found, if any.
     held: Option<u64>,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Alerts {
-    /// Must not be called from a task of the runtime.
+    /// Connects in the background. The methods of [`AlertFeed`] block, so they must not be called from a task of the
+    /// runtime.
     pub(crate) async fn open(
         handle: Handle,
         settings: &Settings,
@@ -137,10 +138,10 @@ impl Alerts {
         })
     }
 
-    /// Creates a consumer that begins behind `after`.
+    /// Creates a consumer that starts after stream sequence `after`.
     async fn begin(&self, after: u64) -> Result<Reading, Cause> {
         let stream = self.context.get_stream(self.stream).await?;
-        // In a stream that was made anew, every message is new.
+        // A recreated stream numbers its messages from 1 again, so all of them are new to the receiver.
         let last = stream.cached_info().state.last_sequence;
         let is_anew = last < after;
         let after = if is_anew { 0 } else { after };
@@ -212,7 +213,7 @@ impl Alerts {
     }
 }
 
-/// Publishes alerts about one receiver's failed deliveries on the transition log, so that the other receivers get
+/// Publishes alerts about one receiver's failed deliveries to the alert stream, so that the other receivers get
 /// them.
 #[derive(Debug)]
 pub(crate) struct Beside {
@@ -233,8 +234,8 @@ impl Beside {
 
 impl Others for Beside {
     fn tell(&mut self, alert: &Transition) -> Result<(), PortError> {
-        // An even number for the beginning and an odd one for the end, derived from the start time: a
-        // repeat has the same number.
+        // The number is derived from the start time, so a repeated publish has the same number. It is even for the
+        // beginning of the alert, and odd for its end.
         let number = alert.started_at.ms().max(0) as u64 * 2 + u64::from(!alert.is_active());
         let subject = self.subjects.aside_of_receiver(alert.severity, &alert.rule, &self.receiver, number);
         let put = self.handle.block_on(self.places.put_once(subject, alert::line(alert).into()));
@@ -243,8 +244,8 @@ impl Others for Beside {
 }
 
 impl Reading {
-    /// Fetches what is there now. The broker ends the request once it has delivered that, so no message
-    /// arrives at an inbox that is no longer read.
+    /// Fetches the messages that the stream has now, without waiting for more. The broker then ends the request, so
+    /// it sends no later message to an inbox that nobody reads.
     async fn take(&mut self, of: &mut Alerts) -> Result<Batch, Cause> {
         let mut messages = self.consumer.fetch().max_messages(BATCH_MAX).messages().await?;
         let mut batch = Batch { alerts: Vec::new(), is_end: true, restart: None };
@@ -266,8 +267,8 @@ impl Reading {
                 of.signing.settle(&mut is_fresh, |signing| is_genuine(signing, &message, stamp))?;
             if !is_signed || of.is_repeat(&message.subject, in_stream).await? {
                 of.signing.note_forged(&message.subject);
-                // Acknowledge it, so that it is not redelivered and does not use up the limit of pending
-                // messages.
+                // A rejected message is acknowledged, so that the broker does not redeliver it or count it towards
+                // `max_ack_pending`.
                 message.ack_with(AckKind::Ack).await.map_err(|error| error.to_string())?;
                 continue;
             }
@@ -291,8 +292,9 @@ impl Reading {
         }
     }
 
-    /// Fails if the consumer does not deliver a message between two questions, such as one that somebody has
-    /// paused; a new one delivers it. Asks at most every [`ASK_EVERY`], while nothing arrives.
+    /// Fails if the consumer has not delivered a message that the stream already had at the previous check; for
+    /// example, an operator has paused the consumer. The next read then creates a new consumer. Checks at most every
+    /// [`ASK_EVERY`], and only while nothing arrives.
     async fn find_all_given(&mut self, batch: &Batch, of: &Alerts) -> Result<(), Cause> {
         if !batch.alerts.is_empty() || self.asked_at.elapsed() < ASK_EVERY {
             return Ok(());
@@ -319,7 +321,7 @@ impl AlertFeed for Alerts {
             }
             match self.read(after, wait).await {
                 Ok(batch) => Ok(batch),
-                // The next message may be one that a consumer cannot deliver.
+                // The consumer may have failed at a message that it cannot deliver, so read once without it.
                 Err(error) => self.read_raw(after).await.map_err(|_| error),
             }
         });
@@ -331,18 +333,18 @@ impl AlertFeed for Alerts {
         let messages = std::mem::take(&mut reading.unwritten);
         self.handle.block_on(async {
             for message in messages {
-                // If an acknowledgement is lost, the consumer is made anew and the number identifies the
-                // message.
+                // A lost acknowledgement is harmless: the broker redelivers the message, the sequence check fails,
+                // and a new consumer starts after the message.
                 let _ = message.ack_with(AckKind::Ack).await;
             }
         });
     }
 }
 
-/// Returns the number behind which reading continues in a stream that ends at `last`, for a receiver whose
-/// notification log records all alerts up to `after`. For `given` and `up_to` see [`Alerts::passed`]. An alert that
-/// was handed out but not recorded comes again; once it is recorded, the messages of other senders behind
-/// it are skipped.
+/// Returns the stream sequence after which reading continues. `last` is the stream's last sequence; the notification
+/// log has recorded all alerts up to `after`; `given` and `up_to` are the fields of [`Alerts::passed`]. If the newest
+/// alert handed out is recorded, reading continues after the last message examined. If it is not, reading continues
+/// after `after`, so that the alert is handed out again.
 fn behind((given, up_to): (u64, u64), after: u64, last: u64) -> u64 {
     if given <= after && up_to <= last { after.max(up_to) } else { after }
 }

@@ -1,5 +1,5 @@
-//! Intake of events and decisions that did not arrive through the broker: they are published to it and
-//! answered after its acknowledgement.
+//! Intake of events and decisions that clients send to this process instead of to the broker. The intake publishes
+//! them to the broker, and answers the client after the broker's acknowledgement.
 
 use super::{APPENDS, Cause, Settings, append, connect};
 use crate::core::Timestamp;
@@ -44,7 +44,7 @@ impl Intake for NatsIntake {
         let id = request.map(|request| request.in_partition(partition));
         let logs = self.logs.clone();
         self.handle.spawn(async move {
-            // One entry has exactly one answer.
+            // `append` returns exactly one result for each entry, so `pop` returns the only one.
             let answer = append(&logs.context, &logs.subjects(partition), vec![(entry, id)]).await.pop();
             let is_refused = matches!(answer, Some(Err(_)));
             reply(answer.unwrap_or(Ok(0)).map_err(|error| chain(&error)));
@@ -78,11 +78,12 @@ impl Intake for NatsIntake {
 
 /// The logs of a deployment, and the partitions whose logs are probed because they refused an entry.
 ///
-/// Intuition: the broker may refuse one entry because of its content, but it never refuses a payload
-/// without events, so such a payload is the probe. A process that owns no partition appends only what
-/// clients send, and clients go to another process while this one is not ready. So it must probe by itself.
-/// Invariant: one task per partition, which ends with the outage. Rejected: a tick as the probe, because it
-/// replaces the previous tick and a full log has room for that.
+/// Intuition: a refused append may be an outage of the log, or the broker may have refused that entry because of its
+/// content. A payload without events has no such content, so it is the probe. A process that owns no partition
+/// appends only what clients send. While the outage lasts, the process is not ready, and clients use another process;
+/// so without a probe it would not notice the end of the outage. Invariant: at most one probing task per partition,
+/// which ends with the outage. Rejected: a tick as the probe (a log that keeps one message per subject can store a
+/// tick in place of the previous one even when it is full).
 #[derive(Debug, Clone)]
 struct Logs {
     context: Context,
@@ -104,7 +105,7 @@ impl Logs {
         let (subjects, place) = (self.subjects(partition), without_password(&self.settings.url));
         let (outages, of) = (&self.settings.outages, (APPENDS, partition));
         while let Some(Err(error)) = append(&self.context, &subjects, nothing()).await.pop() {
-            // The error names the stream.
+            // The error already names the stream, so only the broker's address is added.
             outages.begin_of(of, &place, &chain(&error));
             tokio::time::sleep(LOOK_AGAIN).await;
         }

@@ -1,9 +1,9 @@
-//! The NATS micro service `streamgauge`: the API's answers, over the broker.
+//! The NATS micro service `streamgauge`: serves the API's operations over the broker.
 //!
-//! Intuition: a client that can reach the broker needs no address of a worker. Any worker can answer,
-//! because the broker delivers each request to one of them. Each endpoint works on a bounded number of
-//! requests and refuses the others at once, so a flood takes bounded memory and other clients wait for a bounded
-//! time. The operations behind it take turns with those over HTTP.
+//! Intuition: a client that can reach the broker needs no address of a worker. The broker delivers each request to
+//! one worker, and any worker can answer. Each endpoint handles a bounded number of requests at a time and refuses
+//! further ones at once, so a flood of requests takes bounded memory and other clients wait for a bounded time.
+//! Requests over the broker and over HTTP share one limit of concurrent reads.
 
 use super::{Cause, Settings, connect};
 use crate::driver::outage::Outages;
@@ -14,10 +14,11 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Questions that one endpoint works on: 64 × at most 1 MiB, the broker's default `max_payload`.
+/// Maximum number of requests that one endpoint handles at a time. Each has at most 1 MiB (the broker's default
+/// `max_payload`), so an endpoint holds at most 64 MiB.
 const QUESTIONS_MAX: usize = 64;
 
-/// The answer to a question beyond them.
+/// The answer to a request beyond [`QUESTIONS_MAX`].
 const FULL: &str = "too many questions wait here; ask again in a second";
 
 /// Handles a request: the endpoint's name, the request's body, and its `Authorization` header.
@@ -33,8 +34,8 @@ pub(crate) async fn serve(
     names: &[&'static str],
     answerer: Answerer,
 ) -> Result<(), Cause> {
-    // A reply subject that is not UTF-8 breaks the connection that receives it, and the client chooses that
-    // subject. So requests have a connection of their own, and its breaks are not noted as outages.
+    // The client chooses the reply subject, and one that is not UTF-8 makes the NATS library drop the connection. So
+    // requests have a connection of their own, and its losses are not noted as outages.
     let client = connect(&settings.url, &Outages::quiet()).await?;
     let builder =
         client.service_builder().description("windows, rules and alerts of a streamgauge deployment");
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// An endpoint; the service lives until its last endpoint is dropped.
+/// An endpoint that is being served. It holds the service, so the service ends when its last endpoint is dropped.
 struct ServedEndpoint {
     name: &'static str,
     root: String,
@@ -76,7 +77,7 @@ async fn answer_all(place: ServedEndpoint, mut endpoint: Endpoint, answerer: Ans
         }
         let place = places.clone().try_acquire_owned().ok();
         let (name, answerer) = (*name, answerer.clone());
-        // A task for each question, so that a panic ends one answer and not the endpoint.
+        // Each request has its own task, so a panic ends that task and not the endpoint.
         tokio::spawn(async move {
             let answer = match place {
                 Some(_) => answered(name, &request, &answerer).await,
@@ -95,7 +96,7 @@ async fn answered(name: &'static str, request: &Request, answerer: &Answerer) ->
 }
 
 async fn respond(name: &'static str, request: &Request, answer: Answer) {
-    // The reason becomes a header, and a line break in a header is a panic of the client library.
+    // The reason becomes a header, and the client library panics at a line break in a header.
     let error =
         |(code, status): (u16, String)| Error { code: code.into(), status: printable(&status).into() };
     if let Err(error) = request.respond(answer.map(Into::into).map_err(error)).await {

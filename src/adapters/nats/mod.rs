@@ -1,10 +1,11 @@
 //! JetStream: the event log, and the transition log where transitions are published.
 //!
-//! Intuition: the worker is a plain thread that asks for the next records; the client behind it is
-//! asynchronous and runs on the tokio runtime. An unreachable broker is waited for and never ends the
-//! process. Invariant: the settings of every stream are compared with the wanted ones, because older
+//! Intuition: the worker is a plain thread that asks for the next records; the NATS client is asynchronous and
+//! runs on the tokio runtime. If the broker is unreachable, calls wait for it; the process does not end.
+//! Invariant: the settings of every existing stream are compared with the wanted ones, because older
 //! servers silently drop settings that they do not know. Rejected: the client's ordered consumer (it may
-//! begin at 1 again, and needs 80 s after a restart of the broker), a pull from the worker's own thread.
+//! start again at stream sequence 1, and it needs 80 s to recover from a restart of the broker), a pull from the
+//! worker's own thread.
 
 pub(crate) mod alerts;
 pub(crate) mod intake;
@@ -53,18 +54,19 @@ pub struct Settings {
     pub signing: Signing,
 }
 
-/// Retention of the streams that this program creates: events, messages to the aggregate, transitions.
+/// Retention of the streams that this program creates. `EVENTS_KEPT` applies to events, dead letters and rollups,
+/// `PARCELS_KEPT` to messages to the aggregate partition, `ALERTS_KEPT` to transitions.
 const EVENTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 const PARCELS_KEPT: Duration = Duration::from_secs(86_400);
 const ALERTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Minimum duplicate window of a stream.
+/// Minimum duplicate window of a stream: the time for which the broker recognises a repeated message id.
 const DUPLICATES_KNOWN: Duration = Duration::from_secs(120);
 
 /// Time between two attempts while the broker is unreachable.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// The delay before a reconnect grows by this step, at most this many times: up to 250 ms.
+/// Reconnect back-off: the delay before attempt n is n × `RECONNECT_STEP`, at most `RECONNECT_STEPS` steps (250 ms).
 const RECONNECT_STEP: Duration = Duration::from_millis(10);
 const RECONNECT_STEPS: u32 = 25;
 
@@ -73,7 +75,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// One partition's streams.
+/// One partition's connection to the broker and access to its streams.
 pub struct Bus {
     handle: Handle,
     client: Client,
@@ -231,8 +233,8 @@ impl Bus {
                         self.outages.end(NATS);
                         return Ok(answer);
                     }
-                    // The first failures may come from a connection that was just lost, so they are no
-                    // outage yet.
+                    // The first two failures are not noted as an outage, because they may come from a
+                    // connection that was just lost.
                     Err(error) if attempts >= 2 => {
                         self.outages.begin(NATS, &self.place, &format_args!("cannot {what}: {error}"));
                     }
@@ -247,7 +249,7 @@ impl Bus {
         })
     }
 
-    /// Asks whether the log has a record with this number or a later one.
+    /// Returns whether the log has a record with stream sequence `seq` or a higher one.
     pub fn has_records_from(&self, seq: u64) -> Result<bool, PortError> {
         let which = raw::Which { seq: Some(seq), next_by_subj: Some(">"), ..raw::Which::default() };
         let name = self.subjects.events_stream();
@@ -276,8 +278,8 @@ fn wanted(name: String, subjects: Vec<String>, kept: Duration) -> Config {
     }
 }
 
-/// Describes the first setting that differs. Retention and replicas are not compared: the operator may
-/// choose them.
+/// Describes the first setting of `found` with which the stream does not work; `None` if there is none. The
+/// operator may choose the maximum age and the number of replicas, so these are not compared.
 fn difference(wanted: &Config, found: &Config) -> Option<String> {
     let sorted = |config: &Config| {
         let mut subjects = config.subjects.clone();
@@ -307,7 +309,8 @@ fn difference(wanted: &Config, found: &Config) -> Option<String> {
     None
 }
 
-/// A JetStream context with our timeout. It starts a task, so this is called within the runtime.
+/// Returns a JetStream context with the timeout [`ANSWER_WITHIN`]. The context starts a task, so this function must
+/// be called within the runtime.
 fn context(client: Client) -> Context {
     let mut context = async_nats::jetstream::new(client);
     context.set_timeout(ANSWER_WITHIN);
@@ -344,13 +347,13 @@ pub fn check(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A lost connection that returns within this time is no outage: one and a half reconnect delays.
+/// Time after which a lost connection counts as an outage. It is longer than one reconnect delay (250 ms).
 const MISSED_AFTER: Duration = Duration::from_millis(400);
 
-/// Ping interval; a broker that hangs is noticed when it leaves the third ping unanswered.
+/// Ping interval. The client closes the connection to a hanging broker after the third unanswered ping.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// Connects with the environment variables of the `nats` command line tool.
+/// Connects with the credentials in the URL or in the environment variables of the `nats` command line tool.
 async fn connect(url: &str, outages: &Outages) -> Result<Client, PortError> {
     connect_and_tell(url, watch::channel(0).0, outages.clone()).await
 }
@@ -440,7 +443,8 @@ impl Link {
         let (link, before) = (self.clone(), CONNECTIONS.load(Ordering::Relaxed));
         tokio::spawn(async move {
             tokio::time::sleep(MISSED_AFTER).await;
-            // A broker that accepts other connections accepts this one, too, at its next attempt.
+            // If another connection of this process was accepted since, the broker is reachable, and this
+            // connection returns at its next attempt.
             let is_away = CONNECTIONS.load(Ordering::Relaxed) == before;
             if is_away && !link.is_up.load(Ordering::Relaxed) {
                 link.outages.begin(NATS, &link.place, &error);
@@ -491,7 +495,8 @@ impl Feed for Bus {
         }
     }
 
-    /// The broker stamps the records. Requests reach the log through the intake, so none are remembered here.
+    /// Ignores the time and the request ids: the broker stamps the records, and requests of clients are appended by
+    /// the module `intake`.
     fn append(
         &mut self,
         entries: Vec<(Entry, Option<RequestId>)>,
@@ -503,23 +508,24 @@ impl Feed for Bus {
         let of = (APPENDS, self.partition);
         match results.iter().find_map(|result| result.as_ref().err()) {
             None => self.outages.end_of(of),
-            // The error names the stream.
+            // The error already names the stream, so only the broker's address is added.
             Some(error) => self.outages.begin_of(of, &self.place, &chain(error)),
         }
         results
     }
 }
 
-/// Room for the headers of a record: its `Nats-Msg-Id` of at most 300 bytes, its content type, the subject.
+/// Bytes reserved for the subject and headers of a record: `Nats-Msg-Id` (at most 300 bytes) and content type.
 const RECORD_HEADERS_BYTES: usize = 1_024;
 
-/// Returns the longest record that the broker takes; `None` before it has told its `max_payload`.
+/// Returns the maximum bytes of a record's payload; `None` before the broker has sent its `max_payload`.
 fn record_bytes_max(context: &Context) -> Option<usize> {
     let max_payload = Some(context.client().server_info().max_payload).filter(|max| *max > 0);
     max_payload.map(|max| max.saturating_sub(RECORD_HEADERS_BYTES))
 }
 
-/// Publishes entries, each with its message id, if it has one, by which the broker recognises a repeat.
+/// Publishes entries and returns the stream sequence of each. The broker recognises a repeated entry by its message
+/// id, if it has one.
 async fn append(
     context: &Context,
     subjects: &Subjects,

@@ -1,7 +1,7 @@
 //! Output besides transitions, published at least once: dead letters and rollups.
 //!
-//! Intuition: both follow from the log, so they are published before the commit that counts them. After a
-//! crash in between, the next owner publishes them again with the same message ids.
+//! Intuition: both follow from the log, so they are published before the commit that contains them. After a
+//! crash between publishing and commit, the next owner publishes them again with the same message ids.
 
 use super::raw::{self, Which};
 use super::{Bus, acknowledged};
@@ -12,15 +12,15 @@ use async_nats::Message;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use std::collections::BTreeSet;
 
-/// Upper bound for a letter's headers without the subject: ten headers of at most 100 B each.
+/// Upper bound in bytes for a dead letter's headers without the subject: ten headers of at most 100 B each.
 const HEADERS_BYTES: usize = 1_024;
 
 /// Maximum number of messages in flight.
 const UNDER_WAY_MAX: usize = 512;
 
 impl Outlet for Bus {
-    /// Publishes refused events. Letters of one record are adjacent, so each record is fetched and split
-    /// once.
+    /// Publishes refused events as dead letters. The dead letters of one record are adjacent, so each record is
+    /// fetched and split once.
     fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), PortError> {
         let mut messages = Vec::with_capacity(letters.len());
         for of_one in letters.chunk_by(|a, b| a.seq == b.seq) {
@@ -93,8 +93,8 @@ impl Bus {
         if letter.more > 0 {
             publish = publish.header("Sg-More", letter.more.to_string());
         }
-        // A payload of the maximum size leaves no room for the headers, so it is cut; the stream still has
-        // the record.
+        // A payload of nearly the broker's maximum size leaves no room for the headers, so it is truncated. The
+        // event stream still has the whole record.
         let room = self.client.server_info().max_payload.saturating_sub(HEADERS_BYTES + subject.len());
         if payload.len() > room {
             publish = publish.header("Sg-Bytes", payload.len().to_string());
@@ -124,8 +124,8 @@ impl Bus {
     }
 }
 
-/// Returns the bytes of the refused event. Returns the whole payload if it cannot be split, if it is a
-/// poison record, which is not split at all, or if the letter also stands for further refused events.
+/// Returns the bytes of the refused event. Returns the whole payload if the payload cannot be split, if the record is
+/// a poison record, or if the dead letter also stands for further refused events.
 fn one_event<'a>(letter: &DeadLetter, events: &[&'a [u8]], payload: &'a [u8]) -> &'a [u8] {
     let is_whole = letter.more > 0 || letter.reason == RejectReason::Poison;
     let event = events.get(letter.index as usize).filter(|_| !is_whole);

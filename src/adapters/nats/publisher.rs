@@ -1,9 +1,9 @@
 //! Bulk publishing: many messages in flight, each retried until it is acknowledged.
 //!
-//! Intuition: an unreachable broker is waited for, but not silently, and only as long as the caller wants.
-//! So all waiting happens in one function, which decides when to report and when to give up. Invariant: a
-//! message keeps its id through all attempts, so that the broker recognises repeats. A message that was
-//! handed over stays in flight until it is acknowledged.
+//! Intuition: the publisher waits for an unreachable broker, reports the waiting, and gives up at the caller's
+//! timeout. All waiting happens in `Publisher::wait`, which decides when to report and when to give up. Invariant:
+//! a message keeps its id through all attempts, so that the broker recognises repeats. A message that was pushed
+//! stays in the queue of messages in flight until it is acknowledged.
 
 use super::{ANSWER_WITHIN, NATS, RETRY_EVERY, connect};
 use crate::driver::outage::Outages;
@@ -34,7 +34,7 @@ pub(crate) struct Outgoing {
     pub codec: Codec,
     pub payload: String,
     pub id: String,
-    /// Position of the message in its source, as the caller counts it.
+    /// Position of the message in the caller's input, in the caller's unit.
     pub place: u64,
 }
 
@@ -46,7 +46,8 @@ pub(crate) struct Patience {
     pub stop: CancellationToken,
     /// Time until the first report about waiting, and time between two further reports.
     pub say_after: (Duration, Duration),
-    /// Reports waiting: whether there is a connection, for how long, and the broker's newest refusal.
+    /// Reports waiting. Its arguments are whether the client is connected, the time waited, and the broker's newest
+    /// refusal, if any.
     pub say: Box<dyn Fn(bool, Duration, Option<String>) + Send>,
 }
 
@@ -116,7 +117,8 @@ impl Publisher {
         })
     }
 
-    /// Sends a message; waits only while too many are in flight. A message that is too large is rejected.
+    /// Sends a message without waiting for its acknowledgement. If more than `UNDER_WAY_MAX` messages are in flight,
+    /// waits for the oldest one. Rejects a message that is too large.
     pub(crate) fn push(&mut self, message: Outgoing) -> Result<(), PublishFailure> {
         let sent = self.wait(send(&self.context, &message));
         let (answer, stopped) = match sent {
@@ -181,8 +183,8 @@ impl Publisher {
         }
     }
 
-    /// Resends those of the oldest messages that the broker refused. A message without an answer is not
-    /// resent here, because the broker may have it.
+    /// Resends, of the `burst` oldest messages, those that the broker refused. A message whose acknowledgement is
+    /// still pending is not resent, because the broker may have stored it.
     fn resend(&mut self, burst: usize) -> Result<(), PublishFailure> {
         for at in 0..burst.min(self.under_way.len()) {
             let within_runtime = self.handle.enter();
@@ -196,7 +198,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for the broker, reports the waiting periodically, and gives up on a timeout or stop.
+    /// Runs `work`, which waits for the broker. Reports the waiting periodically, and gives up at the timeout or when
+    /// the process stops.
     fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, PublishFailure> {
         let Patience { timeout, stop, say_after: (first, every), say } = &self.patience;
         self.handle.block_on(async {
@@ -232,7 +235,7 @@ impl Publisher {
     }
 }
 
-/// A message that was handed over, and its pending acknowledgement; `None` if it could not be sent.
+/// A pushed message and its pending acknowledgement; `answer` is `None` if the message must be sent again.
 struct UnderWay {
     message: Outgoing,
     answer: Option<Answer>,
@@ -241,7 +244,8 @@ struct UnderWay {
 type Answer = BoxFuture<'static, Result<(), PublishError>>;
 
 impl UnderWay {
-    /// Drops an answer that has arrived and requires a retry.
+    /// Polls the acknowledgement without waiting. If it is an error that a retry may resolve, drops it, so that the
+    /// message is sent again.
     fn look(&mut self) {
         let came = self.answer.as_mut().and_then(FutureExt::now_or_never);
         match came {
@@ -252,24 +256,24 @@ impl UnderWay {
     }
 }
 
-/// How an acknowledged message was sent.
+/// Whether a message was acknowledged at its first attempt or at a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
     First,
     Again,
 }
 
-/// Number of refused messages that are resent at once.
+/// Decides how many refused messages are resent at once.
 ///
-/// Intuition: after a refusal (the broker was full or unreachable), the messages behind the oldest were
-/// most likely refused, too. One by one, each would wait for its own pause; all at once, they would
-/// overload a broker that has room for one. So each burst is twice the previous one, and a refusal starts
-/// again with a burst of one.
+/// Intuition: after a refusal (the broker was full or unreachable), the messages sent after the refused one were
+/// most likely refused, too. If they were resent one by one, each would wait for `RETRY_EVERY`. If they were resent
+/// all at once, they would overload a broker that has just recovered. So each burst has twice the size of the
+/// previous one, and a refusal resets the size to one.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Resending {
-    /// Messages of the newest burst that are not acknowledged yet; they are the oldest in flight.
+    /// Number of unacknowledged messages of the newest burst. They are the oldest messages in flight.
     sent: usize,
-    /// Messages behind the burst that were handed over before the newest refusal.
+    /// Number of messages after the burst that were sent before the newest refusal, so they may be refused, too.
     doubtful: usize,
     /// Size of the next burst.
     burst: usize,
@@ -331,7 +335,8 @@ async fn send(context: &Context, message: &Outgoing) -> Result<Answer, PublishEr
         .message_id(&message.id)
         .payload(message.payload.clone().into());
     let sent = context.send_publish(message.subject.clone(), publish).await?;
-    // The timeout of each message starts here, so answers that were lost together time out together.
+    // The timeout starts when the message is sent, not when its acknowledgement is awaited. So acknowledgements that
+    // were lost together time out together.
     let answer = timeout_at(Instant::now() + ANSWER_WITHIN, sent.into_future());
     let missed = |_| Err(PublishErrorKind::TimedOut.into());
     Ok(answer.map(move |answer| answer.unwrap_or_else(missed).map(drop)).boxed())

@@ -1,8 +1,8 @@
 //! Messages of one consumer, requested in advance.
 //!
-//! Intuition: a pull is a request for a number of messages, which arrive at an inbox of ours. Once half of
-//! them have arrived, the next pull is sent, so the broker never waits for us. Rejected: the client's own
-//! message stream, which gives each message a copy of its whole context (a fifth of the time of reading)
+//! Intuition: a pull is a request for a number of messages, which the broker sends to an inbox of this process. Once
+//! half of them have arrived, the next pull is sent, so the broker never waits for a request. Rejected: the client's
+//! own message stream, which attaches a copy of its context to each message (a fifth of the reading time)
 //! and hides the broker's status messages.
 
 use super::reader::{Broken, lost};
@@ -11,18 +11,18 @@ use futures_util::StreamExt;
 use serde_json::json;
 use std::time::Duration;
 
-/// Messages and bytes of one pull: below the client's own buffer of 65,536 messages, and within what
-/// nats-server 2.9 sends without treating the client as a slow consumer.
+/// Maximum messages and bytes of one pull. They are below the client's buffer of 65,536 messages, and small enough
+/// that nats-server 2.9 does not disconnect the client as a slow consumer.
 const PULL_MESSAGES: usize = 5_000;
 const PULL_BYTES: usize = 16 << 20;
 
 /// Maximum number of messages handed over together.
 const BATCH_MAX: usize = 1_024;
 
-/// Expiry of a pull that is not filled; the next one is sent then.
+/// Time after which the broker ends a pull that it could not fill. The next pull is sent then.
 const EXPIRES: Duration = Duration::from_secs(5);
 
-/// Heartbeat interval; without a message for twice this time the consumer is made anew.
+/// Interval of the broker's idle heartbeats. If nothing arrives for twice this time, the consumer counts as lost.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A consumer that is being read.
@@ -33,7 +33,7 @@ pub(super) struct Pull {
     messages: Subscriber,
     /// Messages requested that have not arrived yet.
     owed: usize,
-    /// A pull has expired since the last call of [`Pull::next`] began.
+    /// Whether a pull has expired unfilled, and [`Pull::next`] has not reported that yet.
     is_expired: bool,
 }
 
@@ -47,7 +47,7 @@ impl Pull {
         Ok(pull)
     }
 
-    /// Returns the messages that have arrived; none if a pull expired while none did.
+    /// Waits for messages and returns those that have arrived. Returns none if a pull expired without a message.
     pub(super) async fn next(&mut self) -> Result<Vec<Message>, Broken> {
         let mut batch = Vec::new();
         while batch.is_empty() && !std::mem::take(&mut self.is_expired) {
@@ -65,15 +65,15 @@ impl Pull {
                 self.ask().await?;
             }
         }
-        // Messages have come, so the next call waits again.
+        // If messages have arrived, the expiry is not reported, so the next call waits for messages again.
         self.is_expired &= batch.is_empty();
         Ok(batch)
     }
 
-    /// Takes a message, or a status message of the broker about the pull.
+    /// Adds a stored message to the batch, or handles the broker's status message about the pull.
     fn take(&mut self, message: Message, batch: &mut Vec<Message>) -> Result<(), Broken> {
-        // A stored message may carry a status header of its own; only the broker's status messages have no
-        // reply subject.
+        // A stored message may contain a status header, too. Every stored message has a reply subject for its
+        // acknowledgement; the broker's status messages have none.
         let is_stored = message.reply.is_some();
         match message.status.filter(|_| !is_stored) {
             None | Some(StatusCode::OK) => {
@@ -85,7 +85,8 @@ impl Pull {
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => (self.owed, self.is_expired) = (0, true),
             Some(status) => {
                 let text = message.description.unwrap_or_default();
-                // A pull also ends when its bytes are used up; any other status ends the consumer.
+                // The broker also ends a pull at its byte limit, which is normal. Any other status means that the
+                // consumer is lost.
                 if !text.to_ascii_lowercase().contains("maxbytes") {
                     return Err(lost(format!("{status} {text}")));
                 }

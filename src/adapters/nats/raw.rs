@@ -1,11 +1,11 @@
-//! Messages of a stream, requested one by one as JSON.
+//! Reads messages of a stream one by one, without a consumer, as JSON.
 //!
 //! Intuition: a producer chooses its subjects and headers, and they may be invalid UTF-8 or malformed. The
-//! client takes such a message for a broken connection, and a consumer delivers it again on the next one.
-//! The broker's own API returns any message: the subject as JSON, headers and payload as base64. Invariant:
-//! a message that the client can parse is the same here; any other one has no headers, and each byte of its
-//! subject that is not UTF-8 is replaced. Rejected: reading everything this way (ten times the time of a
-//! consumer).
+//! client drops the connection when it receives such a message, and after the reconnect a consumer delivers the
+//! message again. The broker's message API returns any message: the subject as a JSON string, headers and payload as
+//! base64. Invariant: a message that the client can parse has the same content here. Any other message has no
+//! headers, and each byte of its subject that is not UTF-8 is replaced. Rejected: reading all messages this way (it
+//! takes ten times as long as a consumer).
 
 use super::Cause;
 use async_nats::Message;
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Messages read at once: 64 × at most 1 MiB of payload.
+/// Maximum number of messages read at once. Each has at most 1 MiB of payload, so a block has at most 64 MiB.
 pub(super) const BLOCK: usize = 64;
 
-/// Time in which messages are read one by one after one that a consumer cannot deliver.
+/// Time for which messages are read one by one after a message that a consumer could not deliver.
 pub(super) const READ_FOR: Duration = Duration::from_secs(10);
 
 /// Maximum number of requests in flight.
@@ -61,9 +61,10 @@ pub(super) async fn get(context: &Context, stream: &str, which: Which<'_>) -> Re
     }
 }
 
-/// Fails if a consumer does not deliver a message between two calls, such as a consumer that somebody has paused;
-/// a new one delivers it. `subjects`, `from`: what the consumer delivers next; `held`: the message that the stream
-/// had there at the call before.
+/// Fails if the stream already had a message for the consumer at the previous call, and the consumer has still not
+/// delivered it; for example, an operator has paused the consumer. A new consumer delivers the message. The next
+/// message for the consumer is the first one on `subjects` from stream sequence `from` on. `held` keeps the stream
+/// sequence of that message between two calls.
 pub(super) async fn find_held_back(
     context: &Context,
     stream: &str,
@@ -79,14 +80,14 @@ pub(super) async fn find_held_back(
     }
 }
 
-/// Returns the messages that the stream has with these numbers, in order.
+/// Returns the messages of the stream in this range of stream sequences, in order; deleted ones are left out.
 pub(super) async fn block(context: &Context, stream: &str, seqs: Range<u64>) -> Result<Vec<Found>, Cause> {
     let ask = |seq| get(context, stream, Which { seq: Some(seq), ..Which::default() });
     let found = futures_util::stream::iter(seqs).map(ask).buffered(UNDER_WAY_MAX);
     found.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
 }
 
-/// Returns the first messages on these subjects with these numbers, at most `count_max`, in order.
+/// Returns the first messages on `subjects` in this range of stream sequences, at most `count_max`, in order.
 pub(super) async fn some(
     context: &Context,
     stream: &str,
@@ -106,7 +107,7 @@ pub(super) async fn some(
 }
 
 fn found(mut message: RawMessage) -> Result<Found, Cause> {
-    // Parse the headers without the payload, so that the clone does not copy it.
+    // The payload is taken out while the headers are parsed, so that `clone` does not copy it.
     let payload = std::mem::take(&mut message.payload);
     let has_headers = StreamMessage::try_from(message.clone()).is_ok();
     if !has_headers {
@@ -116,12 +117,12 @@ fn found(mut message: RawMessage) -> Result<Found, Cause> {
     Ok(Found { message: StreamMessage::try_from(RawMessage { payload, ..message })?, is_readable })
 }
 
-/// Converts messages to the form in which a consumer of the stream delivers them.
+/// Converts messages to the form in which a consumer delivers them; consumer sequences count from 1.
 pub(super) fn as_consumed(stream: &str, found: Vec<Found>) -> Vec<Message> {
     (1..).zip(found).map(|(place, found)| placed(stream, place, found.message)).collect()
 }
 
-/// Converts a message to one with this place in a consumer.
+/// Converts a message to one delivered by a consumer; `place` is its consumer sequence.
 fn placed(stream: &str, place: u64, message: StreamMessage) -> Message {
     let StreamMessage { subject, sequence, headers, payload, time } = message;
     let reply = format!("$JS.ACK.{stream}.raw.1.{sequence}.{place}.{}.0", time.unix_timestamp_nanos());

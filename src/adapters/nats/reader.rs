@@ -1,8 +1,9 @@
 //! Reads the event stream as records in order, across broken consumers and connections.
 //!
 //! Intuition: [`Continuity`] decides which records may be taken; this module only fetches them. On any
-//! error the consumer is discarded, and a new one begins where `Continuity` states. Invariant:
-//! back-pressure is the pull; the reader never fetches further ahead than its bounded queue allows.
+//! error the consumer is discarded, and a new one starts at the stream sequence that `Continuity` states. Invariant:
+//! the reader prefetches a bounded number of messages. When its queue is full, it sends no further pull, which is the
+//! back-pressure on the broker.
 
 use super::pull::Pull;
 use super::raw::{self, Which};
@@ -28,7 +29,7 @@ use tokio::task::JoinHandle;
 /// Batches that may wait for the worker; with a full queue reading pauses, which is the back-pressure.
 const BATCHES_WAITING: usize = 8;
 
-/// Inactivity after which the broker deletes a consumer.
+/// Time without a pull after which the broker deletes a consumer.
 const CONSUMER_KEPT: Duration = Duration::from_secs(60);
 
 /// The reading task, and the queue of batches that it hands over.
@@ -61,7 +62,7 @@ impl Reader {
 /// State of the reading task.
 pub(super) struct Cursor {
     pub(super) client: Client,
-    /// Changes when the connection is established again; requests made before that are lost.
+    /// Number of connections established so far. It changes at a reconnect, and pulls sent before that are lost.
     pub(super) connected: watch::Receiver<u64>,
     pub(super) context: Context,
     pub(super) own: Own,
@@ -69,7 +70,7 @@ pub(super) struct Cursor {
     pub(super) continuity: Continuity,
     pub(super) signing: Signing,
     pub(super) outages: Outages,
-    /// Whether the missing stream is noted as an outage.
+    /// Whether this reader has noted the missing stream as an outage.
     pub(super) is_told: bool,
     /// Time of the newest warning about messages that a consumer cannot deliver.
     pub(super) warned_at: Option<Instant>,
@@ -81,7 +82,7 @@ const RAW_EVERY: Duration = Duration::from_millis(20);
 /// Minimum time between two warnings about messages that a consumer cannot deliver.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Name of the outage of an event stream that a reachable broker does not have.
+/// Name of the outage that is noted while the broker is reachable but has no event stream.
 const EVENTS: &str = "event stream";
 
 /// Why reading with a consumer ended.
@@ -92,7 +93,7 @@ pub(super) enum Broken {
     Connection,
     /// The stream is not the one that was read before; the operator must act.
     Stream(PortError),
-    /// The worker no longer reads.
+    /// The worker has dropped the [`Reader`], so nobody receives the records.
     Unwanted,
 }
 
@@ -115,7 +116,8 @@ impl Cursor {
             // `read` returns only with an error.
             let Err(mut broken) = self.read(&records).await;
             if let Broken::Connection = broken {
-                // The newest message may be one that the client cannot parse.
+                // A message that the client cannot parse also breaks the connection, so the next messages are read
+                // without a consumer.
                 broken = self.read_raw(&records).await.err().unwrap_or(Broken::Connection);
             }
             match broken {
@@ -173,8 +175,8 @@ impl Cursor {
         }
     }
 
-    /// Reads without a consumer until no message has come for a while that a consumer cannot deliver. So a
-    /// sender of such messages breaks the connection once, not with each message.
+    /// Reads without a consumer until [`raw::READ_FOR`] has passed since the newest message that a consumer cannot
+    /// deliver. So a client that sends many such messages breaks the connection once, not with each message.
     async fn read_raw(&mut self, records: &Sender<Result<Vec<Logged>, PortError>>) -> Result<(), Broken> {
         let mut met = None;
         loop {
@@ -234,8 +236,8 @@ impl Cursor {
         taken
     }
 
-    /// Notes a missing stream as an outage until it is back. An unreachable broker is noted by the
-    /// connection's own events.
+    /// Notes a missing stream as an outage, and ends the outage when the stream is found. Connection events note an
+    /// unreachable broker, so other errors are ignored here.
     fn tell(&mut self, error: Option<&GetStreamError>) {
         match error.map(GetStreamError::kind) {
             None => self.end_outage(),
@@ -267,8 +269,8 @@ impl Cursor {
         Ok(is_new)
     }
 
-    /// Tells which messages are genuine: events need no signature, messages to the aggregate do. The key is
-    /// read again once before any of them is rejected as forged.
+    /// Returns for each message whether it is genuine. Messages to the aggregate partition need a valid signature;
+    /// events need none. Before a message is rejected as forged, the key is read again, because it may have changed.
     async fn ours(&self, chunk: &[Message]) -> Result<Vec<bool>, Cause> {
         if !self.own.has_partials() {
             return Ok(vec![true; chunk.len()]);
@@ -289,8 +291,8 @@ impl Cursor {
         Ok(ours)
     }
 
-    /// Converts a message to a record with its place in the consumer. A forged message keeps its sequence
-    /// number in the log, but becomes a tick, which has no content.
+    /// Converts a message to its consumer sequence and its record. A forged message becomes a tick, which has no
+    /// content, so that its stream sequence does not look like a gap.
     fn record(&self, message: Message, is_ours: bool) -> Result<(u64, Logged), Cause> {
         let reply = message.reply.as_ref().ok_or("the message has no reply subject")?;
         let place = MessagePlace::parse(reply)
@@ -305,7 +307,7 @@ impl Cursor {
     }
 }
 
-/// Converts a message's payload to the entry that its subject states.
+/// Converts a message to the kind of entry that its subject states.
 fn entry(own: &Own, message: Message) -> Entry {
     match own.said(&message.subject) {
         MessageKind::Tick => Entry::Tick,
@@ -325,12 +327,14 @@ fn entry(own: &Own, message: Message) -> Entry {
     }
 }
 
-/// A message's position. The broker writes it into the reply subject for acknowledgements:
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<in stream>.<in consumer>.<time>.<pending>`. Newer servers add
-/// domain and account before the stream, and one more token at the end.
+/// A message's position, parsed from the reply subject that the broker creates for the acknowledgement:
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>`. Newer servers
+/// add domain and account before the stream, and a random token at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MessagePlace {
+    /// The stream sequence.
     pub(super) in_stream: u64,
+    /// The consumer sequence.
     pub(super) in_consumer: u64,
     stamp_ns: i64,
     /// Messages that the consumer has still to deliver.

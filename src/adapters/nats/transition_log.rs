@@ -28,11 +28,11 @@ const ALERTS: &str = "alert stream";
 /// Maximum number of transitions in flight.
 const UNDER_WAY_MAX: usize = 256;
 
-/// Forged messages deleted from one place before giving up; a sender that keeps publishing them is for the
-/// operator to stop.
+/// Maximum number of forged messages that one call deletes. More of them mean that a client keeps publishing them,
+/// and the operator must stop that client.
 const FORGED_MAX: usize = 100;
 
-/// The places of one stream: subjects that hold one signed message each.
+/// The places of one stream. A place is a subject that holds one signed message.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) context: Context,
@@ -65,7 +65,7 @@ impl Places {
         Err("another client keeps publishing forged messages to this subject".into())
     }
 
-    /// Returns the newest genuine message on these subjects, and deletes forged ones on the way.
+    /// Returns the newest genuine message on these subjects. Deletes all forged messages that are newer.
     pub(super) async fn newest(&self, subjects: &str) -> Result<Option<StreamMessage>, Cause> {
         let stream = self.context.get_stream_no_info(self.stream).await?;
         for _ in 0..FORGED_MAX {
@@ -96,8 +96,8 @@ pub(super) fn is_genuine(signing: &Signing, message: &Message, at: Timestamp) ->
     signing.is_genuine(&message.subject, &message.payload, signature.map(|value| value.as_str()), at)
 }
 
-/// Checks like [`is_genuine`], with the time from the reply subject; a message without one counts as
-/// forged.
+/// Checks like [`is_genuine`], with the broker's time from the reply subject. A message without a valid reply subject
+/// counts as forged.
 pub(super) fn is_genuine_placed(signing: &Signing, message: &Message) -> bool {
     let place = message.reply.as_ref().and_then(|reply| MessagePlace::parse(reply));
     place.is_some_and(|place| is_genuine(signing, message, place.stamp()))
@@ -119,7 +119,8 @@ impl OutOfBandAlerts for Bus {
 
 impl TransitionLog for Bus {
     fn newest(&mut self) -> Result<Numbers, PortError> {
-        // A term begins, so its messages are signed with the current key.
+        // A new owner calls this function before it publishes. The key is read again, so that the owner signs with
+        // the current one.
         self.reread_key()?;
         let (alerts, partials) = (self.subjects.alerts_stream(), self.subjects.partials_stream());
         Ok(Numbers {
@@ -179,7 +180,7 @@ impl TransitionLog for Bus {
                 Some(error) => self.outages.begin(ALERTS, self.subjects.alerts_stream(), &error),
             }
         }
-        // Read back, one by one, which transition each occupied place holds.
+        // If a place was already occupied, the stored transition is read back, so that the caller can compare it.
         for (transition, placed) in transitions.iter().zip(&mut placed) {
             if matches!(placed, PublishOutcome::There(_)) {
                 *placed = self.handle.block_on(self.read_back(transition));
@@ -216,8 +217,8 @@ impl Bus {
         })
     }
 
-    /// Reads with a consumer, and at every second attempt without one, because a consumer cannot deliver
-    /// some messages.
+    /// Reads with a consumer at odd attempts, and without one at even attempts, because a consumer cannot deliver
+    /// messages that the client cannot parse.
     async fn read_by(&self, attempt: u32, stream: &str, subjects: &str) -> Result<Vec<Message>, Cause> {
         let stream = self.context.get_stream(stream).await?;
         if attempt.is_multiple_of(2) {
@@ -249,7 +250,7 @@ impl Bus {
         self.signing.reread().map_err(PortError::of_alert_key)
     }
 
-    /// Returns the highest number on these subjects, which the newest message has.
+    /// Returns the number of the newest genuine message on these subjects, which is the highest; 0 if there is none.
     fn newest_of(&self, stream: &'static str, subjects: &str) -> Result<u64, PortError> {
         let newest = self.newest_message(stream, subjects)?;
         Ok(newest.and_then(|(subject, _)| Subjects::alert_number(&subject)).unwrap_or(0))
@@ -273,8 +274,8 @@ impl Bus {
         Places { context: self.context.clone(), stream, signing: self.signing.clone() }
     }
 
-    /// Publishes a transition's actions. They precede the transition, so a stored transition implies stored
-    /// actions.
+    /// Publishes a transition's actions. The caller publishes the transition afterwards, so if the transition is
+    /// stored, its actions are stored, too.
     async fn ask_for_actions(&self, transition: &OutboxEntry) -> Result<(), Cause> {
         for (number, action) in &transition.actions {
             let payload = format!("{{\"action\":{},\"alert\":{}}}", json!(&**action), transition.json);
@@ -290,7 +291,7 @@ impl Bus {
         let (mut sent, mut failed) = (Vec::with_capacity(transitions.len()), None);
         for transition in transitions {
             if let Err(error) = self.ask_for_actions(transition).await {
-                // The transitions behind it wait, and are sent again with it.
+                // This transition and the later ones get the outcome `Unknown`, so they are sent again.
                 failed = Some(error);
                 break;
             }
@@ -322,8 +323,8 @@ impl Bus {
         self.subjects.alert(transition.severity, &transition.rule, transition.number)
     }
 
-    /// Reads the transition that is stored in its place. If the place held a forged message, that is
-    /// deleted and the result is `Unknown`, so the transition is sent again.
+    /// Reads the message that is stored in the transition's place. If that message is forged, it is deleted and the
+    /// result is `Unknown`, so the transition is sent again.
     async fn read_back(&self, transition: &OutboxEntry) -> PublishOutcome {
         let places = self.places(self.subjects.alerts_stream());
         match places.newest(&self.subject(transition)).await {
@@ -339,7 +340,7 @@ impl Bus {
     }
 }
 
-/// Stores messages in their places one after the other; returns how many are stored.
+/// Stores messages in their places one after the other, and stops at the first failure. Returns how many are stored.
 async fn put_in_order(
     places: &Places,
     messages: impl Iterator<Item = (String, Vec<u8>)>,

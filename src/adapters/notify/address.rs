@@ -1,7 +1,8 @@
 //! Addresses that may be reached: public ones, and networks that the configuration allows.
 //!
-//! Intuition: a person who may configure a URL must not reach what only this machine can reach. Invariant:
-//! an IPv4 address embedded in an IPv6 address is judged as the IPv4 address. Rejected: a list of names.
+//! Intuition: a user who may configure a URL must not use this machine to reach its internal network (server-side
+//! request forgery). Invariant: an IPv4 address embedded in an IPv6 address is judged as the IPv4 address. Rejected:
+//! a list of forbidden host names (any name may resolve to an internal address).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +52,7 @@ pub(crate) fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
     is_public(address) || is_in(address, allowed)
 }
 
-/// Whether an address is public, so that it belongs to a machine on the internet.
+/// Whether an address is public, that is, routed on the internet.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -76,7 +77,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Only 2000::/3 is allocated; the documentation prefix is part of it.
+    // Public addresses are allocated only in 2000::/3. The documentation prefix 2001:db8::/32 is in this range, but
+    // is not public.
     let first = address.segments();
     first[0] & 0xe000 == 0x2000 && !(first[0] == 0x2001 && first[1] == 0x0db8)
 }

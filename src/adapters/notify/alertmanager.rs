@@ -1,8 +1,9 @@
 //! `alertmanager`: Alertmanager's API v2, so that its routes, silences and pages can be used.
 //!
-//! Alertmanager forgets alerts that are not repeated. So every firing alert is sent each [`EVERY`], with an
-//! end four times as far ahead: the alerts of a dead sender end by themselves. An ended alert is repeated
-//! for five minutes. Every peer gets all alerts, because peers do not share alerts among each other.
+//! Alertmanager resolves alerts that are not repeated. So every firing alert is sent again each [`EVERY`], with an
+//! end time of four times [`EVERY`] ahead; if this sender dies, its alerts end by themselves. An ended alert is
+//! repeated for [`ENDS_LAST`]. Every Alertmanager peer gets all alerts, because peers do not share alerts with each
+//! other.
 
 use super::http::Http;
 use super::secret::Secret;
@@ -19,7 +20,8 @@ pub(crate) const EVERY: Span = Span::from_mins(1);
 /// Time for which an ended alert is repeated.
 pub(crate) const ENDS_LAST: Span = Span::from_mins(5);
 
-/// Groups all alerts into one message, and sends changes at once.
+/// The grouping for Alertmanager: one message with all alerts, without delay, repeated each [`EVERY`]. Alertmanager
+/// groups and delays alerts itself.
 pub(crate) fn grouping() -> Grouping {
     let by = GroupBy::Labels(Vec::new());
     Grouping { by, wait: Span::ZERO, interval: Span::ZERO, repeat: vec![EVERY] }
@@ -35,8 +37,8 @@ pub(crate) struct Alertmanager {
 }
 
 impl Channel for Alertmanager {
-    /// Succeeds when every peer has the message. After a failure of one peer the others get it again, which
-    /// changes nothing.
+    /// Succeeds if every peer accepts the message. If one peer fails, the retry sends the message to all peers again.
+    /// A repeated message changes nothing.
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
         let body = body(message, &self.external_url, (self.now)()).to_string();
         let mut failed = None;

@@ -1,11 +1,12 @@
 //! `email`: SMTP, as text and as HTML.
 //!
-//! Intuition: a mail states the group's present state, and all mails of a group form one thread: each
-//! refers to the group's root, so the end stands below the beginning. Invariant: nothing is sent before the
-//! connection is secure, unless the configuration asks for that; a mail that is sent again has the same
-//! Message-ID. A reply of 4yz is retried, one of 5yz is not (RFC 5321, 4.2.1). Rejected: the first mail as
-//! the thread's root (it would have to be remembered), STARTTLS only where it is offered (an attacker on
-//! the path can remove the offer).
+//! Intuition: a mail states the current state of a group of alerts. All mails of a group form one thread, because
+//! each of them refers to the same Message-ID, which is derived from the group. So the mail about an alert's end
+//! appears below the mail about its beginning. Invariant: no mail is sent before the connection is encrypted,
+//! unless the configuration disables encryption. A mail that is sent again has the same Message-ID. A mail is
+//! retried after a 4yz reply, but not after a 5yz reply (RFC 5321, 4.2.1). Rejected: the first mail as the thread's
+//! root (its id would have to be stored), STARTTLS only if the server offers it (an attacker on the path can remove
+//! the offer).
 
 use super::address::{Network, Refused, is_allowed};
 use super::smtp::Server;
@@ -25,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 const SUBJECT_CHARS: usize = 200; // 4 B each, within a line's 998 octets
 const LINE_CHARS: usize = 2_000;
 
-/// Steps of an attempt that may each take the whole timeout; an attempt with more of them ends as late.
+/// An attempt times out after `STEPS` times the timeout of one SMTP step, such as connecting or one command.
 const STEPS: u32 = 6;
 
 /// Sender and recipients.
@@ -88,8 +89,8 @@ impl Email {
         Err(last)
     }
 
-    /// Sends the mail to each recipient alone, after the server refused one of several and with it the
-    /// mail. The failure names the refused recipients.
+    /// Sends the mail to each recipient separately. It is used after the server refused the mail because of one of
+    /// several recipients. The failure names the refused recipients.
     async fn send_to_each(&self, address: IpAddr, text: &[u8]) -> Result<(), Failure> {
         let from = &self.parties.from.email;
         let mut refused = Vec::new();
@@ -119,8 +120,8 @@ impl Email {
         }
         let mail = mail.subject(cut(&self.wording.title(message), SUBJECT_CHARS));
         let mail = mail.message_id(Some(id(&message.id))).in_reply_to(root.clone()).references(root);
-        // `Auto-Submitted` prevents automatic replies; a unique `X-Entity-Ref-ID` keeps clients from
-        // folding equal subjects.
+        // `Auto-Submitted` prevents automatic replies. A unique `X-Entity-Ref-ID` keeps mail clients from merging
+        // mails with equal subjects.
         let mail = mail.raw_header(header("Auto-Submitted", "auto-generated"));
         let mail = mail.raw_header(header("X-Entity-Ref-ID", &id(&message.id)));
         mail.multipart(MultiPart::alternative_plain_html(self.text(message), self.html(message)))

@@ -1,8 +1,8 @@
-//! `exec`: a program of this machine, such as one that scales something up.
+//! `exec`: runs a program on this machine for each message, such as a program that starts more servers.
 //!
-//! The message is the program's standard input, one JSON line. There is no shell, and no argument or
-//! environment variable contains text of an alert. A program that exceeds its timeout is killed with all
-//! its children, because it leads a process group of its own. Exit codes: 0 is a success, 75 (EX_TEMPFAIL)
+//! The program gets the message on its standard input, as one JSON line. No shell is involved, and no argument or
+//! environment variable contains text of an alert. The program leads its own process group, so if it exceeds its
+//! timeout, it is killed with all its children. Exit codes: 0 is a success, 75 (EX_TEMPFAIL)
 //! asks for a retry, any other is a permanent failure.
 
 use super::log;
@@ -23,10 +23,10 @@ const TRY_AGAIN: i32 = 75;
 /// Interval at which the program's end is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Time within which a killed program is gone.
+/// Time reserved for killing a program that exceeded its timeout.
 const KILL_WITHIN: Duration = Duration::from_secs(1);
 
-/// The programs that run now, by process group.
+/// Process groups of the programs that run now. `is_over` is set when this process ends, and forbids new programs.
 #[derive(Debug, Default)]
 struct Running {
     groups: BTreeSet<i32>,
@@ -39,18 +39,18 @@ fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills all running programs with their children, and starts no further one: nobody would end a program that
-/// outlives this process.
+/// Kills all running programs with their children, and prevents new ones from starting. A program that outlived this
+/// process would have no timeout any more.
 pub(crate) fn end_all() {
     let mut running = running();
     running.is_over = true;
     for group in std::mem::take(&mut running.groups) {
-        // The group is gone if its program has just ended.
+        // The kill fails if the program has just ended, which is harmless.
         let _ = kill(group);
     }
 }
 
-/// Kills a process group; one that is no number of a process is none.
+/// Kills a process group. Does nothing if `group` is no valid process id.
 fn kill(group: i32) -> std::io::Result<()> {
     match Pid::from_raw(group) {
         Some(group) => Ok(kill_process_group(group, Signal::KILL)?),
@@ -85,8 +85,8 @@ impl Channel for Exec {
         let mut child = spawn(&mut command)?;
         let text = log::line(message) + "\n";
         if let Some(mut input) = child.stdin.take() {
-            // Write in a thread, so that a program that reads nothing does not block this one. The thread
-            // ends with the program.
+            // A separate thread writes the message, because a program that reads nothing would block the write. The
+            // thread ends with the program.
             std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
         }
         let ended = wait(&mut child, self.timeout);
@@ -118,8 +118,9 @@ fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<i32>> {
     }
 }
 
-/// Returns the status of a child that has ended. The lock keeps [`end_all`] from killing another group that
-/// gets the number of this one.
+/// Returns the status of the child if it has ended. `try_wait` frees the child's process id, and the kernel may reuse
+/// it. So the lock is held until the id is removed from [`RUNNING`]; otherwise [`end_all`] could kill an unrelated
+/// group.
 fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     let mut running = running();
     let status = child.try_wait()?;

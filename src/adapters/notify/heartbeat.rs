@@ -1,10 +1,11 @@
-//! `heartbeat`: reports each minute to an external service that the alerting chain works; if the reports
-//! stop, that service alerts its people.
+//! `heartbeat`: reports each minute to an external service that the alerting chain works. If the reports stop, that
+//! service alerts the operators.
 //!
-//! Intuition: a canary alert that arrives proves that every step before it works. A beat is sent once the
-//! canaries of all partitions have arrived, and only while they are young: a chain with an hour of delay
-//! does not work. Any monitoring service for cron jobs can receive it (a POST to a URL that is the secret).
-//! Without a URL only the latency is measured, as for every receiver.
+//! Intuition: the program itself creates canary alerts. A canary that arrives here proves that every step from the
+//! event to the notification works. A report (beat) is sent once a canary of each partition has arrived. Canaries
+//! older than `max_latency` do not count, because a chain with a long delay does not work. Any monitoring service for
+//! cron jobs can receive beats (a POST to a URL that is the secret). Without a URL only the latency is measured, as
+//! for every receiver.
 
 use super::http::Http;
 use super::secret::Secret;
@@ -44,8 +45,8 @@ impl Channel for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Returns the age of the oldest canary once every partition's is there and young enough. A test
-    /// message counts as a beat, too.
+    /// Returns the age of the oldest canary if a recent canary of every partition has arrived, or the age of a
+    /// receiver test. Returns `None` if no beat is to be sent.
     fn proof(&mut self, message: &Message) -> Option<Span> {
         let now = (self.now)();
         if message.why == Why::Test {
@@ -90,7 +91,7 @@ mod tests {
         let mut hear = |partition, of, secs, state| {
             let message = message(partition, of, secs, state);
             let proof = beat.proof(&message).map(Span::ms);
-            // The beat was delivered, or there was none to send.
+            // `send` clears `seen` after a beat.
             assert_eq!(beat.send(&message), Ok(()));
             proof
         };

@@ -1,4 +1,4 @@
-//! A chat's incoming webhook: a URL that is itself the secret, and JSON.
+//! The incoming webhook of a chat service: it takes JSON at a URL, which is itself the secret.
 
 use super::http::{Answer, Http};
 use super::secret::Secret;
@@ -6,7 +6,7 @@ use super::wording::Wording;
 use crate::driver::receivers::ports::Failure;
 use serde_json::Value;
 
-/// Target of messages that people read.
+/// Connection settings and wording of a chat webhook.
 #[derive(Debug)]
 pub(crate) struct Hook {
     pub url: Secret,

@@ -1,10 +1,9 @@
 //! HTTP requests to configured targets, restricted to safe addresses.
 //!
-//! Intuition: a person who may configure a URL must not reach what only this machine can reach. Invariant:
-//! the address that was checked is the address that is connected to. Private, local and special addresses
-//! are refused unless the configuration allows them; redirects are not followed; size and time of an answer
-//! are limited. Rejected: a check of the name in the URL (it may resolve to any address), answers of
-//! unlimited size.
+//! Intuition: a user who may configure a URL must not use this machine to reach its internal network (server-side
+//! request forgery). Invariant: the client connects only to an address that was checked. Private, local and special
+//! addresses are refused unless the configuration allows them. Redirects are not followed. The size and the time of
+//! an answer are limited. Rejected: a check of the host name in the URL (it may resolve to any address).
 
 use super::address::{Network, Refused, is_allowed, is_in};
 use super::secret::Secret;
@@ -15,7 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-/// Timeout of connecting; the second is that of a whole request, unless another one is configured.
+/// Timeouts of connecting (`CONNECT_WITHIN`) and, unless another one is configured, of a whole request
+/// (`ANSWER_WITHIN`).
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,8 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Characters of an answer that an error quotes.
 const ERROR_CHARS: usize = 200;
 
-/// A resolver that refuses a name if any of its addresses may not be reached. Each name is resolved once.
+/// A resolver that refuses a host name if any of its addresses may not be reached. The client connects to the
+/// addresses that this resolver returns, and does not resolve the name again.
 #[derive(Debug)]
 struct Careful {
     allowed: Vec<Network>,
@@ -40,7 +41,8 @@ impl Resolver for Careful {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = self.inner.resolve(uri, config, timeout)?;
-        // Plain HTTP can be read and changed on the way, so it is spoken to allowed networks alone.
+        // Plain HTTP can be read and changed on the way, so it is permitted only to networks that the configuration
+        // allows.
         let is_plain = uri.scheme_str() == Some("http");
         if is_plain && found.iter().any(|address| !is_in(address.ip(), &self.allowed)) {
             return Err(ureq::Error::Other(Box::new(Plain)));
@@ -61,7 +63,7 @@ struct Plain;
 #[derive(Debug)]
 pub(crate) struct Http {
     agent: ureq::Agent,
-    /// Whether plain HTTP is permitted, which needs an allowed network.
+    /// Whether plain HTTP is permitted at all: only if the configuration allows a network.
     is_plain_allowed: bool,
     timeout: Duration,
     /// `Bearer …`, sent with each request.

@@ -1,9 +1,9 @@
 //! `log`: one JSON line for each transition, or text for people, to standard output or a file.
 //!
-//! Invariant: a complete line never shares a line of the file with another one. A killed process or a full
-//! disk may leave the beginning of a line; the next write then begins on a new line. A pipe that nobody reads holds
-//! up an attempt for 5 s (`WRITE_WITHIN`) and nothing else. Rejected: writing on the receiver's own thread (it would
-//! neither report the failure nor end), and pipes that do not block (a line longer than their room is torn).
+//! Invariant: a complete line never continues an incomplete one. A killed process or a full disk may leave an
+//! incomplete line; the next write then starts on a new line. If nobody reads a pipe, an attempt fails after 5 s
+//! (`WRITE_WITHIN`), and nothing else is blocked. Rejected: writing on the receiver's own thread (a blocked write
+//! could neither be reported nor ended), non-blocking pipes (a line longer than the pipe's free space would be cut).
 
 use super::text::{listed, standing};
 use super::wording::Wording;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Time limit of one write. It is shorter than the time in which a process must end.
+/// Time limit of one write. It is shorter than the time that the process has to shut down.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// The target of the lines; without a path it is standard output.
@@ -29,7 +29,8 @@ pub(crate) struct Log {
     writer: Option<Writer>,
 }
 
-/// A thread that writes one text at a time, because a pipe may block for ever.
+/// A handle of the thread that writes one text at a time. A separate thread is needed, because a write to a pipe may
+/// block for ever.
 #[derive(Debug)]
 struct Writer {
     texts: SyncSender<String>,
@@ -71,12 +72,13 @@ impl Writer {
         Ok(Writer { texts, written, pending: None })
     }
 
-    /// Writes a text. A text whose write did not end in time is not written again: its next attempt waits for the
-    /// same write.
+    /// Writes a text. If the write does not end in time, the call fails, but the thread continues to write. The next
+    /// attempt with the same text waits for that write, so the text is written once.
     fn write(&mut self, text: String, within: Duration) -> std::io::Result<()> {
         let deadline = Instant::now() + within;
         if self.pending.as_ref().is_some_and(|pending| *pending != text) {
-            // The receiver has given that text up, so only a write that does not end matters.
+            // The receiver has given up the previous text, so the result of its write does not matter. But a new text
+            // can be written only after that write has ended.
             let ended = self.wait(deadline);
             self.pending.as_ref().map_or(Ok(()), |_| ended)?;
         }
@@ -104,7 +106,7 @@ impl Writer {
 
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    // A pipe or terminal has no last byte, and a file that cannot be read is taken to end with a whole
+    // Only a regular file has a last byte. A file that is empty or cannot be read is assumed to end with a complete
     // line.
     let is_torn = file.metadata()?.is_file() && last_byte(path).is_ok_and(|last| last != b'\n');
     let text = if is_torn { format!("\n{text}") } else { text.to_string() };

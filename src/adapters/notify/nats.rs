@@ -1,9 +1,9 @@
-//! `nats`: each transition on another subject, for its subscribers.
+//! `nats`: publishes each message to a subject that the configuration names.
 //!
-//! Invariant: a message is reported as delivered once a stream has stored it (with the message's id, so
-//! that the stream drops a repeat), or, without a stream, once the server has taken it: a message to
-//! ourselves, published after it, has come back. Rejected: a flush (it only shows that the bytes have left
-//! this machine).
+//! Invariant: a message is reported as delivered only if the NATS server has it. With JetStream, a stream has stored
+//! the message with its id, so that the stream drops a repeat. Without JetStream, this process publishes a second
+//! message to its own inbox; when that one arrives, the server has processed the first one, too. Rejected: a flush
+//! (it only shows that the bytes have left this machine).
 
 use super::log;
 use super::secret::Secret;
@@ -38,8 +38,8 @@ pub(crate) struct Nats {
 #[derive(Debug)]
 struct Connection {
     client: Client,
-    /// Taken on drop and shut down in the background, because blocking on a runtime is not allowed
-    /// everywhere.
+    /// `None` only during the drop. The drop takes the runtime and shuts it down in the background, because a runtime
+    /// that is dropped on a thread of another runtime panics.
     runtime: Option<Runtime>,
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn event(message: &Message, external_url: &str, wording: &Wording) ->
     }))
 }
 
-/// Builds the event of a digest: an incident of its own, which people close.
+/// Builds the event of a digest. It opens an incident of its own, which no later event resolves, so users close it.
 fn digest(message: &Message, newest: &Transition, (external_url, wording): (&str, &Wording)) -> Value {
     json!({
         "event_action": "trigger",

@@ -1,4 +1,5 @@
-//! Secrets: named in the configuration, read from the environment or a file, shown nowhere.
+//! Secrets: the configuration only refers to them. Their text comes from an environment variable or a file, and is
+//! never logged.
 
 use std::fmt;
 use std::io::Read;
@@ -54,14 +55,15 @@ impl Secret {
         Ok(Secret(text.trim().into()))
     }
 
-    /// Reads a URL that is either given in the configuration or referred to.
+    /// Reads a URL. The configuration contains the URL itself, or refers to it as in [`Secret::read`].
     pub(crate) fn read_or_plain(text: &str) -> Result<Secret, SecretError> {
         let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
         let secret = if is_url(text) { Secret(text.into()) } else { Secret::read(text).map_err(url)? };
         if is_url(secret.reveal()) { Ok(secret) } else { Err(SecretError::Url) }
     }
 
-    /// Reads a broker's address; one that contains credentials must be referred to.
+    /// Reads a broker's address. The configuration may contain the address itself only if it has no credentials;
+    /// otherwise it must refer to it as in [`Secret::read`].
     pub(crate) fn read_or_broker(text: &str) -> Result<Secret, SecretError> {
         let is_plain = ["nats://", "tls://", "ws://", "wss://"].iter().any(|scheme| text.starts_with(scheme));
         match is_plain && !text.contains('@') {

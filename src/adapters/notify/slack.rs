@@ -1,5 +1,5 @@
-//! `slack`: blocks, through an incoming webhook or as an app (`chat.postMessage`). As an app, later
-//! messages of a group are replies in the thread of the first message, so an end is linked to its
+//! `slack`: sends messages of blocks through an incoming webhook, or as an app (`chat.postMessage`). As an app, later
+//! messages of a group are replies in the thread of the first message, so the end of an alert is linked to its
 //! beginning.
 //!
 //! Limits of the target: header 150 characters, section 3,000, 50 blocks, about 13,000 characters in all.
@@ -36,7 +36,7 @@ pub(crate) struct Slack {
     /// The channel of an app; `None` for an incoming webhook, which has a fixed channel and answers `ok`
     /// only.
     pub channel: Option<String>,
-    /// Slack's timestamp of the message delivered last, by which it is referred to.
+    /// Slack's timestamp of the message delivered last. Slack identifies messages by it, for replies in a thread.
     pub named: Option<String>,
 }
 
@@ -79,8 +79,8 @@ fn of_hook(answer: &str) -> Result<(), Failure> {
     }
 }
 
-/// Returns the message's timestamp, which is its name. Slack reports errors in the body of a successful
-/// answer.
+/// Returns the timestamp by which Slack identifies the message. Slack reports errors in the body of an answer with
+/// status 200, so the body is checked.
 fn of_app(answer: &str) -> Result<Option<String>, Failure> {
     let said: Value = serde_json::from_str(answer).unwrap_or_default();
     let error = said["error"].as_str().unwrap_or("nothing that can be read");

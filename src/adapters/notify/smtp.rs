@@ -1,8 +1,8 @@
 //! One mail over one SMTP connection.
 //!
-//! Invariant: memory and time are bounded whatever the server sends: the replies of a connection have a
-//! total length, each step and the whole attempt have a time. Rejected: the client library's blocking
-//! transport, which reads a reply to its end however long it is.
+//! Invariant: memory and time are bounded whatever the server sends. The replies of a connection have a maximum total
+//! length; each step and the whole attempt have a timeout. Rejected: the client library's blocking transport, which
+//! reads a reply of any length into memory.
 
 use super::secret::Secret;
 use crate::driver::receivers::ports::Failure;
@@ -29,7 +29,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// Total length of all replies of a connection. A server with 100 recipients sends about 10 KB.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 
-/// Time for the farewell, after which the connection is closed in any case.
+/// Timeout of the QUIT command; after it the connection is closed in any case.
 const QUIT_WITHIN: Duration = Duration::from_secs(1);
 
 const ERROR_CHARS: usize = 200;
@@ -37,7 +37,7 @@ const ERROR_CHARS: usize = 200;
 /// How the connection is made secure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Security {
-    /// STARTTLS on the open connection; required, not optional.
+    /// STARTTLS on an unencrypted connection. If the server does not support it, the mail is not sent.
     StartTls,
     /// TLS from the first byte.
     Implicit,
@@ -54,7 +54,7 @@ pub(crate) struct Server {
     /// A certificate in PEM to trust beside the usual ones.
     pub ca: Option<Vec<u8>>,
     pub login: Option<(String, Secret)>,
-    /// Time for each step.
+    /// Timeout of each step, such as connecting or waiting for a reply.
     pub timeout: Duration,
 }
 
@@ -74,7 +74,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// Returns whether another address of the server may take the mail.
+    /// Returns whether the error concerns only this address of the server, so that another address may work.
     pub fn is_of_address(&self) -> bool {
         match self {
             SubmitError::Connect(_) | SubmitError::Late => true,
@@ -166,7 +166,8 @@ impl Server {
         })
     }
 
-    /// The certificate is verified against the host name, whatever address it resolves to.
+    /// Returns the TLS parameters of STARTTLS. The certificate is verified against the configured host name, not
+    /// against the address.
     fn parameters(&self) -> Result<TlsParameters, SubmitError> {
         let unusable = |error: Error| SubmitError::Certificates(reply(&error));
         let mut parameters = TlsParameters::builder(self.host.clone());
@@ -176,7 +177,8 @@ impl Server {
         parameters.build().map_err(unusable)
     }
 
-    /// Makes TLS from the first byte. The client library does that only over a stream of its own.
+    /// Establishes TLS before SMTP begins. The client library does this only over TCP streams that it opens itself,
+    /// so rustls is used directly here.
     async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

@@ -1,4 +1,4 @@
-//! `teams`: a workflow's webhook with an adaptive card (connectors are retired).
+//! `teams`: sends an adaptive card to the webhook of a Teams workflow. The older webhooks (connectors) are retired.
 //!
 //! Limit of the target: about 28 KB. Text blocks are markdown, so an alert's text is escaped.
 

@@ -22,8 +22,8 @@ pub(super) fn escaped(text: &str, markup: &str) -> String {
     text.chars().flat_map(|c| markup.contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// Formats an alert as one line: its name and key, its value and threshold, the author's summary, and since
-/// when no data has come. For an ended alert the line states how it ended, and the summary as what it was.
+/// Formats an alert as one line: rule and key, value and threshold, the rule's summary, and since when no data has
+/// arrived. For an ended alert, the line states why it ended, and then the summary after `it was:`.
 pub(super) fn line(alert: &Transition) -> String {
     // A summary equal to the rule's name adds nothing.
     let summary = Some(&alert.summary).filter(|summary| !summary.is_empty() && ***summary != *alert.rule);
@@ -44,7 +44,7 @@ fn says_its_value(alert: &Transition) -> bool {
     matches!(alert.change, ChangeName::Firing | ChangeName::Level | ChangeName::Pending)
 }
 
-/// Returns the word for an alert's state.
+/// Returns an active alert's severity and who acknowledged it, or an ended alert's state.
 pub(super) fn standing(alert: &Transition) -> String {
     match (alert.is_active(), &alert.acknowledged_by) {
         (false, _) => alert.state.name().into(),

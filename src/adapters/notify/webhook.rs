@@ -1,8 +1,9 @@
-//! `webhook`: Alertmanager's body (version 4), or each alert event by itself; signed if a secret is
-//! configured.
+//! `webhook`: posts a message in Alertmanager's format (version 4), or as an alert event. The request is signed if a
+//! secret is configured.
 //!
-//! Signature: Standard Webhooks, `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each
-//! secret, so that secrets can be rotated without a gap. A message that is sent again has the same id.
+//! The signature follows Standard Webhooks: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`. There is one
+//! signature for each secret, so that secrets can be rotated without an interruption. A message that is sent again
+//! has the same id.
 
 use super::http::Http;
 use super::log;
@@ -87,7 +88,8 @@ fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> Stri
     secrets.iter().map(sign).collect::<Vec<String>>().join(" ")
 }
 
-/// Alertmanager's webhook body.
+/// Builds the body in Alertmanager's webhook format. If the message has more than `max_alerts` alerts, the further
+/// ones are only counted.
 pub(crate) fn alertmanager(message: &Message, external_url: &str, max_alerts: usize) -> Value {
     let (firing, _) = message.counts();
     let shown = if max_alerts == 0 { message.alerts.len() } else { max_alerts.min(message.alerts.len()) };
@@ -142,7 +144,7 @@ pub(crate) fn annotations(alert: &Transition) -> BTreeMap<String, String> {
     texts.into_iter().chain(runbook).filter(|(_, text)| !text.is_empty()).collect()
 }
 
-/// Returns the entries that all have with the same value.
+/// Returns the entries that all maps have with the same value.
 fn common(mut all: impl Iterator<Item = BTreeMap<String, String>>) -> BTreeMap<String, String> {
     let first = all.next().unwrap_or_default();
     all.fold(first, |mut common, one| {
@@ -151,7 +153,7 @@ fn common(mut all: impl Iterator<Item = BTreeMap<String, String>>) -> BTreeMap<S
     })
 }
 
-/// Converts a name to one that Prometheus allows: other characters become `_`.
+/// Converts a name to a valid Prometheus label name: each invalid character becomes `_`.
 fn metric_name(name: &str) -> String {
     let fits = |(at, c): (usize, char)| match c {
         'a'..='z' | 'A'..='Z' | '_' => c,

@@ -1,9 +1,9 @@
 //! The wording of alerts and messages for people: the default one, or the receiver's templates.
 //!
-//! Intuition: a template produces plain text; each channel escapes and cuts it like the default wording, so
-//! no template and no label becomes markup or exceeds the target's limit. Invariant: an error in a template
-//! is reported at start; a template that fails later falls back to the default wording, and the message is
-//! still sent. Rejected: a template for the whole payload (one forgotten escape can notify a whole
+//! Intuition: a template produces plain text. Each channel escapes and cuts that text like the default wording, so
+//! no template and no label becomes markup or exceeds the target's limit. Invariant: a template that fails for a
+//! sample message is refused at start. If a template fails later, the default wording is used and the message is
+//! still sent. Rejected: a template for the whole payload (one forgotten escape could notify a whole
 //! channel), undefined names as empty text (a typo would stay unnoticed).
 
 use super::text::{self, LISTED_MAX};
@@ -15,7 +15,8 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Maximum steps of one template: a hundred times what a template with every field takes.
+/// Maximum number of minijinja instructions for one template. A template that uses every field needs a hundredth of
+/// it.
 const FUEL: u64 = 100_000;
 
 /// Why a template is refused.
@@ -115,7 +116,7 @@ fn of_alert(alert: &Transition) -> Value {
     }
 }
 
-/// Labels by name; a missing label is empty, as it is for matchers.
+/// Labels by name. A template reads a missing label as an empty text, as label matchers do.
 #[derive(Debug)]
 struct Labels(BTreeMap<String, String>);
 

@@ -1,4 +1,4 @@
-//! A commit, as one call of a script.
+//! Writes a commit with one call of the script `commit.lua`, so it takes effect completely or not at all.
 
 use super::keys::WindowPlace;
 use super::{RedisStore, damaged};
@@ -13,19 +13,20 @@ use std::collections::BTreeMap;
 
 const COMMIT: &str = include_str!("commit.lua");
 
-/// Maximum arguments of one operation: Lua's stack holds 8,000.
+/// Maximum number of arguments of one operation. The script unpacks them on Lua's stack, which holds 8,000 values.
 const ARGUMENTS_MAX: usize = 2_000;
 
 /// Size of one part of a snapshot in bytes.
 const PART_BYTES: usize = 4 << 20;
 
-/// Keys whose expiry is remembered: those of a million series for an hour, 16 B each, 64 MB.
+/// Maximum number of keys whose expiry is remembered: about four keys for each of a million series. 16 B each, 64 MiB
+/// in all.
 const EXPIRING_MAX: usize = 4 << 20;
 
-/// Seconds until the parts of a snapshot expire if no commit points to them.
+/// Seconds after which the parts of a snapshot expire. A commit that refers to them removes the expiry.
 const STAGED_S: u32 = 3_600;
 
-/// Transitions and refused events kept for readers.
+/// Approximate number of newest entries that are kept in each stream: transitions and refused events.
 const STREAM_KEPT: &str = "100000";
 
 /// The operations of a commit, with the keys they use.
@@ -38,8 +39,8 @@ struct Operations {
 }
 
 impl Operations {
-    /// Starts without operations. The checkpoint is always the first key, because the script compares the
-    /// fence with it.
+    /// Creates an empty list of operations. The checkpoint is always the first key, because the script compares the
+    /// fencing token (epoch, nonce, version) with it.
     fn of(checkpoint: &str) -> Operations {
         let mut operations = Operations::default();
         operations.place(checkpoint);
@@ -69,7 +70,7 @@ impl Operations {
     }
 }
 
-/// A commit, as the arguments of the script.
+/// A commit that is ready to be sent: its operations, and the values that the store remembers once it is committed.
 #[derive(Debug)]
 pub struct Prepared {
     operations: Operations,
@@ -94,7 +95,7 @@ impl RedisStore {
         Ok(Prepared { operations, fence: fence.clone(), published: commit.published, snapshot: parts })
     }
 
-    /// Runs the script, which answers `ok`, `done` (it ran before) or `fenced`.
+    /// Sends the commit, and remembers what it published once it is done.
     pub(super) fn send_commit(&mut self, prepared: &Prepared) -> Result<Answer, PortError> {
         let answer = self.run(&prepared.fence, &prepared.operations, "commit")?;
         if answer == Answer::Done {
@@ -116,7 +117,7 @@ impl RedisStore {
         for argument in &operations.arguments {
             invocation.arg(argument);
         }
-        // The error of a script may not name the key that it could not use.
+        // Redis may report a script's error without the key, so errors are reported for all keys of the partition.
         let all = self.keys.of("*");
         let answer: Result<String, PortError> =
             self.ask_once(&all, |connection| invocation.invoke(connection));
@@ -128,7 +129,7 @@ impl RedisStore {
             Ok("done") => Ok(Answer::Done),
             Ok(_) => Ok(Answer::Fenced),
             Err(PortError::Away { source, .. }) => {
-                // `ask_once` has noted the outage, which is logged once a minute.
+                // `ask_once` has noted and logged the outage, so this is only a debug message.
                 tracing::debug!(place = %self.place, error = %source, "no answer to a commit; sending it again");
                 Ok(Answer::Unknown)
             }
@@ -136,8 +137,8 @@ impl RedisStore {
         }
     }
 
-    /// Writes the parts of a snapshot; they expire unless a commit points to them. Returns the number of
-    /// parts.
+    /// Writes the parts of a snapshot, and returns their number. The parts expire after `STAGED_S` seconds unless a
+    /// commit refers to them.
     fn write_snapshot(&mut self, at: u64, snapshot: &[u8]) -> Result<u32, PortError> {
         for (part, bytes) in snapshot.chunks(PART_BYTES).enumerate() {
             let key = self.keys.snapshot_part(at, part as u32);
@@ -163,8 +164,8 @@ impl RedisStore {
         operations.hset(&key, &fields);
     }
 
-    /// Writes windows outside a commit. Corrected windows are left out, because a replay would read and
-    /// correct them again.
+    /// Writes windows ahead of their commit. Corrected windows are left out: if the commit failed, the next owner
+    /// would read the corrected window and apply the correction a second time.
     pub(super) fn show_windows(&mut self, fence: &Fence, shown: &Shown<'_>) -> Result<Answer, PortError> {
         let mut operations = Operations::of(&self.keys.of("ckpt"));
         for row in shown.catalog {
@@ -184,7 +185,8 @@ impl RedisStore {
         self.run(fence, &operations, "show")
     }
 
-    /// Adds a window's row; returns the place of its histograms, and the shape that they need.
+    /// Adds the operations that write a window's row. Returns the keys of the window and the shape of its series;
+    /// `None` if the catalog does not have the series.
     fn add_row(
         &mut self,
         at: WindowAt,
@@ -192,7 +194,7 @@ impl RedisStore {
         is_open: bool,
         operations: &mut Operations,
     ) -> Option<(WindowPlace, Shape)> {
-        // This commit or an earlier one catalogued the window's series.
+        // This commit or an earlier one has added the window's series to the catalog, so it is found.
         let shape = self.catalog.get(&at.2)?.shape;
         let place = self.keys.window(at.0, at.1, at.2);
         let row = Row::new(&window.pane, shape, window.revision, is_open, window.is_incomplete).bytes();
@@ -222,8 +224,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Sets a key's expiry, unless it is remembered as set. The memory is cleared here when it is full, and
-    /// elsewhere when Redis may have lost some of the keys.
+    /// Adds an operation that sets a key's expiry, unless `expiring` remembers that it is set. `expiring` is cleared
+    /// here when it is full, and elsewhere when Redis may have lost some of the keys.
     fn expire(&mut self, key: &str, at_s: i64, operations: &mut Operations) {
         if self.expiring.len() >= EXPIRING_MAX {
             self.expiring.clear();

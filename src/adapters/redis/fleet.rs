@@ -1,12 +1,13 @@
-//! The fleet of a deployment's workers: names that expire by the clock of Redis.
+//! The live workers of a deployment: a sorted set of their names in Redis. An entry expires by the clock of Redis.
 
 use super::{RedisStore, Settings};
 use crate::driver::ports::{Fleet, PortError};
 use ::redis::Script;
 use std::time::Duration;
 
-/// KEYS: workers. ARGV: name, milliseconds. An entry that expires more than ten lifetimes ahead was not
-/// written by a worker.
+/// KEYS: workers. ARGV: name, lifetime in milliseconds. Renews the worker's entry, removes expired entries, and
+/// returns the number of live workers. An entry that expires more than ten lifetimes ahead was not written by a
+/// worker, so it is removed, too.
 const BEAT: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -28,8 +29,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// A worker with a new name. Its entry lives two thirds of a lease, so that the other workers miss a
-    /// dead one before its leases expire.
+    /// Creates a worker with a new name. Its entry expires after two thirds of a lease, so that the other workers
+    /// notice a dead worker before its leases expire.
     pub fn new(settings: &Settings) -> Result<Workers, PortError> {
         let store = RedisStore::new(settings, false)?;
         let key = format!("{}:workers", settings.prefix);

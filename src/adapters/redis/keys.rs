@@ -1,4 +1,5 @@
-//! Names of keys. The hash tag is the partition, so one commit stays within one slot of a cluster.
+//! Names of keys in Redis. The partition is the hash tag of its keys, so all keys of a commit are in one slot of a
+//! Redis cluster, as a script requires.
 
 use crate::core::measure::window::WindowSize;
 use crate::core::vocab::partition::Partition;
@@ -11,7 +12,8 @@ pub(super) struct Keys {
     tag: String,
 }
 
-/// The hash keys of a window's row and histograms, and the field in both.
+/// Where a window is stored: the key of the hash with its row, the key of the hash with its histograms, and the field
+/// name in both hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WindowPlace {
     pub(super) rows: String,
@@ -67,12 +69,12 @@ impl Keys {
     }
 }
 
-/// The longest time that a row of this size may exist.
+/// Returns the maximum time for which a row of this size may exist after its window's start.
 pub(super) fn rows_kept(size: WindowSize) -> Span {
     chunk_of(size) + kept(size).0
 }
 
-/// The span of a series' windows that share a key.
+/// Returns the length of a chunk. The windows of one series and one chunk share a key.
 fn chunk_of(size: WindowSize) -> Span {
     match size {
         WindowSize::Minute => Span::from_hours(1),
@@ -81,8 +83,8 @@ fn chunk_of(size: WindowSize) -> Span {
     }
 }
 
-/// How long rows and histograms are kept after their chunk ends. A histogram is kept at least until no
-/// event can correct its window any more: one hour of lateness plus ten minutes to spare.
+/// Returns for how long rows and histograms are kept after their chunk ends. A histogram is needed until no late
+/// event can correct its window: for one hour of lateness, plus a margin of ten minutes.
 fn kept(size: WindowSize) -> (Span, Span) {
     match size {
         WindowSize::Minute => (Span::from_hours(6), Span::from_mins(70)),

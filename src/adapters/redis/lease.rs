@@ -1,4 +1,5 @@
-//! The lease that permits commits: it expires, and every commit is compared with its epoch and nonce.
+//! The lease of a partition. Its owner may commit until the lease expires. Every commit carries the owner's fencing
+//! token (epoch, nonce and version), so Redis refuses commits of an earlier owner.
 
 use super::{RedisStore, damaged};
 use crate::core::Timestamp;
@@ -10,14 +11,14 @@ use std::hash::{BuildHasher, RandomState};
 
 const ACQUIRE: &str = include_str!("acquire.lua");
 
-/// KEYS: lease, checkpoint. ARGV: nonce, milliseconds, version. A store that lost its newest writes has
-/// another version, and an owner without anything to commit must notice that, too.
+/// KEYS: lease, checkpoint. ARGV: nonce, milliseconds, version. Renews the lease. The version is compared, too: if
+/// Redis lost its newest writes, it has an older version, and an owner that has nothing to commit must notice that.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if redis.call('HGET', KEYS[2], 'ver') ~= ARGV[3] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-/// KEYS: lease, checkpoint. ARGV: nonce. An owner that releases its lease did not crash, so its take-over
-/// is not counted.
+/// KEYS: lease, checkpoint. ARGV: nonce. Releases the lease. An owner that releases its lease did not crash, so the
+/// counter of take-overs (`tries`) is reset.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[2], 'tries', 'trying')
 return redis.call('DEL', KEYS[1])";
@@ -26,15 +27,15 @@ return redis.call('DEL', KEYS[1])";
 const CALM: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return 0 end
 return redis.call('HDEL', KEYS[1], 'tries', 'trying', 'suspect', 'deaths')";
 
-/// KEYS: checkpoint. ARGV: nonce, record. Returns how many owners in a row died at this record, or -1 if
-/// fenced.
+/// KEYS: checkpoint. ARGV: nonce, record. Notes that the owner is about to apply this record. Returns how many owners
+/// in a row died at this record, or -1 if this owner is fenced.
 const ATTEMPT: &str = "if redis.call('HGET', KEYS[1], 'nonce') ~= ARGV[1] then return -1 end
 redis.call('HSET', KEYS[1], 'trying', ARGV[2])
 if redis.call('HGET', KEYS[1], 'suspect') ~= ARGV[2] then return 0 end
 return tonumber(redis.call('HGET', KEYS[1], 'deaths'))";
 
-/// KEYS: the signing key of alerts. ARGV: a key, the time at which it was made (empty: now). Returns the key in
-/// force, and the time at which it was made.
+/// KEYS: the signing key of alerts. ARGV: an offered key, the time at which it was created (empty: now). Stores the
+/// offered key if there is none. Returns the stored key, and its creation time in epoch milliseconds.
 const ALERT_KEY: &str = "local time = redis.call('TIME')
 if redis.call('HSETNX', KEYS[1], 'key', ARGV[1]) == 1 then redis.call('HSET', KEYS[1], 'since', ARGV[2] ~= '' and ARGV[2] or time[1] * 1000 + math.floor(time[2] / 1000)) end
 return redis.call('HMGET', KEYS[1], 'key', 'since')";
@@ -46,11 +47,12 @@ fn meta_of(meta: &str, partitions: &str) -> ::redis::Cmd {
 }
 
 impl RedisStore {
-    /// Reads the signing key of alerts, and the time at which it was made. If there is none, `known`, the key that
-    /// this process has used so far, is restored, or else a new one is made.
+    /// Reads the signing key of alerts and its creation time. If Redis has no key, stores `known`, the key that this
+    /// process has used so far; without `known`, stores a new key.
     pub(super) fn read_alert_key(&mut self, known: Option<Secret>) -> Result<Secret, PortError> {
         let mut fresh = [0; 32];
-        // Without the system's randomness nothing else would be safe either, so this fails.
+        // The random bytes become the key if Redis has none. Without a source of randomness no key is safe, so the
+        // call fails.
         let (key, script) = (self.keys.alert_key(), Script::new(ALERT_KEY));
         SystemRandom::new().fill(&mut fresh).map_err(|_| PortError::Read {
             place: "the system's source of randomness".into(),
@@ -86,14 +88,14 @@ impl RedisStore {
         Ok(Some(fence))
     }
 
-    /// Warns of server settings with which Redis may lose or evict committed data.
+    /// Warns of server settings with which Redis may lose or evict committed data. Fails if the server is a replica.
     pub(super) fn check_settings(&mut self) -> Result<(), PortError> {
         let wanted = [
             ("appendonly", "yes", "a crash of redis loses what was committed since its last snapshot"),
             ("maxmemory-policy", "noeviction", "redis may evict keys that are needed"),
         ];
         for (name, value, danger) in wanted {
-            // Redis may refuse to answer; then no warning is possible, and a refusal is no outage.
+            // Redis may refuse `CONFIG GET`. Then the setting is not checked, and no outage is noted.
             let found: Vec<String> =
                 self.ask_leave(::redis::cmd("CONFIG").arg("GET").arg(name)).unwrap_or_default();
             if found.get(1).is_some_and(|found| found != value) {
@@ -114,11 +116,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Runs a command that Redis may refuse; returns `None` if it does.
+    /// Runs a command that Redis may refuse. Returns `None` after any error, and notes no outage.
     fn ask_leave<T: ::redis::FromRedisValue>(&mut self, command: &::redis::Cmd) -> Option<T> {
         let answer = self.connected().and_then(|connection| command.query(connection));
         if answer.is_err() {
-            // A late answer on this connection would be taken for the answer to the next request.
+            // The answer may still arrive on this connection, and the next request would take it for its own. So
+            // the connection is dropped.
             self.connection = None;
         }
         answer.ok()
@@ -139,8 +142,8 @@ impl RedisStore {
         }
     }
 
-    /// Writes the settings, and waits while Redis accepts no writes: as a replica, or with full memory or
-    /// disk.
+    /// Writes the settings of the deployment. Waits while Redis refuses writes, because it is a replica, or its
+    /// memory or disk is full.
     fn claim_meta(&mut self) -> Result<(), PortError> {
         let (meta, partitions) = (self.keys.meta(), self.partitions.to_string());
         self.ask(&meta, |connection| meta_of(&meta, &partitions).query::<()>(connection))?;
@@ -161,7 +164,8 @@ impl RedisStore {
             let mut call = script.key(&lease);
             call.key(&checkpoint).arg(&fence.nonce).arg(ms).arg(fence.version).invoke(connection)
         })?;
-        // A full store still renews an existing lease, so this does not prove that writes work.
+        // `has_written` is not called, because a full Redis still renews a lease, so this does not prove that writes
+        // work.
         Ok(answer == 1)
     }
 
@@ -186,19 +190,20 @@ impl RedisStore {
     pub(super) fn be_calm(&mut self, fence: &Fence) {
         let checkpoint = self.keys.of("ckpt");
         let script = Script::new(CALM);
-        // A failure is harmless.
+        // A failure is harmless: the counters stay, and are reset by a later call or at the release of the lease.
         let _ = self.ask_once(&checkpoint, |connection| {
             script.key(&checkpoint).arg(&fence.nonce).invoke::<i64>(connection)
         });
     }
 }
 
-/// The names of both keys, because a script's error may not name the key that it could not use.
+/// Returns the names of both keys for error messages, because Redis may report a script's error without the key.
 fn both(checkpoint: &str, lease: &str) -> String {
     format!("{checkpoint}, {lease}")
 }
 
-/// A nonce of 128 bits that no other worker has, from the standard library's random state.
+/// Returns a random nonce of 128 bits, from the standard library's random hasher keys. It only has to differ from the
+/// nonces of other workers; it is no secret.
 pub(super) fn nonce() -> String {
     let word = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", word(), word())

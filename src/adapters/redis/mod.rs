@@ -1,10 +1,10 @@
 //! The store in Redis: checkpoint, read model, lease.
 //!
-//! Intuition: all keys of a partition have the same hash tag, so one script can compare the fence and write
-//! windows, alerts, position and outbox in one atomic step. Invariant: epoch, nonce and version are
-//! compared for equality; a commit with an unknown result is sent again with the same bytes until the
-//! result is known. Rejected: MULTI (cannot be conditional), WATCH (state of a connection), an epoch alone
-//! (Redis may lose its last second and hand out the same epoch twice).
+//! Intuition: all keys of a partition have the same hash tag, so one script can compare the fencing token and write
+//! windows, alerts, position and outbox in one atomic step. Invariant: the fencing token is epoch, nonce and version,
+//! all compared for equality. A commit with an unknown result is sent again with the same bytes until the
+//! result is known. Rejected: MULTI (it cannot be conditional), WATCH (its state is lost with the connection), an
+//! epoch alone (after a crash, Redis may lose the writes of its last second and issue the same epoch twice).
 
 mod commit;
 mod fleet;
@@ -69,7 +69,7 @@ pub struct RedisStore {
     keys: Keys,
     partitions: u32,
     lease: Duration,
-    /// Whether calls wait for an unreachable Redis; those of readers of views do not.
+    /// Whether calls wait for an unreachable Redis. Stores that serve clients' reads do not wait.
     is_patient: bool,
     catalog: HashMap<u64, CatalogRow>,
     writers: [Writer; 2], // for two and for three significant digits
@@ -81,7 +81,7 @@ pub struct RedisStore {
     /// The address without its password, for messages.
     address: String,
     outages: Outages,
-    /// The newest answer was a data error, noted as [`REDIS_DATA`].
+    /// Whether [`REDIS_DATA`] is noted because of a data error since the last successful answer.
     has_bad_data: bool,
 }
 
@@ -116,8 +116,8 @@ impl RedisStore {
         })
     }
 
-    /// Repeats a request about a key until there is an answer. An impatient store tries at most twice,
-    /// because the connection may be stale.
+    /// Repeats a request until Redis answers. A store that is not patient tries at most twice: the first attempt may
+    /// fail only because the connection is stale. `key` is used in error messages.
     fn ask<T>(&mut self, key: &str, ask: impl Fn(&mut Connection) -> RedisResult<T>) -> Result<T, PortError> {
         if !self.is_patient && self.outages.was_tried_within(REDIS, READ_WITHIN) {
             let (place, source) = (self.place.clone(), "it did not answer a moment ago".into());
@@ -132,8 +132,8 @@ impl RedisStore {
             };
             let is_timeout = begun.elapsed() >= self.answer_within();
             attempts += 1;
-            // A connection may have been closed in the meantime, so retry once; a server that hangs is not
-            // asked again.
+            // The connection may have been closed since the last request, so one retry is made. After a timeout there
+            // is no retry, because a server that hangs would time out again.
             if !self.is_patient && (attempts > 1 || is_timeout) {
                 return Err(away);
             }
@@ -161,7 +161,8 @@ impl RedisStore {
             }
         }
         answer.map_err(|failed| {
-            // A late answer on this connection would be taken for the answer to the next request.
+            // The answer may still arrive on this connection, and the next request would take it for its own. So
+            // the connection is dropped. Redis may have lost keys, so their expiry is set again.
             self.connection = None;
             self.expiring.clear();
             let place = self.place.clone();
@@ -170,8 +171,8 @@ impl RedisStore {
                 return damaged(key, failed);
             }
             match what {
-                // The server may have restarted since the connection was made; only an error on a new
-                // connection proves an outage.
+                // The server may have restarted since the connection was made, and may be reachable again. So an
+                // outage is noted only after an error on a new connection.
                 REDIS if was_connected && !failed.is_timeout() => {}
                 REDIS if failed.is_timeout() => self.outages.begin(what, &self.address, &"no answer in time"),
                 REDIS_DATA => {
@@ -191,14 +192,15 @@ impl RedisStore {
             store.connected().and_then(|connection| ::redis::cmd("PING").query::<String>(connection)).is_ok()
         };
         match error.kind() {
-            // Either this is not Redis, or the key holds another type than it should; PING tells which.
+            // The answer has an unexpected form. If the server answers PING, it is Redis, and the key has a value of
+            // the wrong type; otherwise the server is not Redis.
             ::redis::ErrorKind::Parse if is_redis(self) => REDIS_DATA,
             _ => what_of(error),
         }
     }
 
-    /// Ends the outage of writes. Call it only after a command that a full Redis refuses, because a full
-    /// Redis still accepts commands that need no memory.
+    /// Ends the outage [`REDIS_WRITES`]. Call it only after a command that a Redis with full memory refuses. Success
+    /// of another command does not prove that writes work.
     fn has_written(&self) {
         self.outages.end(REDIS_WRITES);
     }
@@ -216,12 +218,12 @@ impl RedisStore {
             connection.set_write_timeout(Some(within))?;
             self.connection = Some(connection);
         }
-        // The connection was made above if there was none.
+        // The error is never returned, because the connection was made above if there was none.
         self.connection.as_mut().ok_or_else(|| RedisError::from(std::io::Error::other("no connection")))
     }
 }
 
-/// The error of a key whose value was not written by a worker.
+/// Builds the error of a key whose value has a form that no worker writes.
 fn damaged(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
     PortError::Unreadable { place: key.into(), source: error.into() }
 }
@@ -239,8 +241,8 @@ pub fn check(url: &str) -> Result<(), String> {
     checked.map_err(|error| format!("`{place}` is no address of Redis, such as redis://host:6379: {error}"))
 }
 
-/// A client; for `rediss://` it uses the system's certificates, or the PEM files that REDIS_CA and, for the
-/// client's own certificate, REDIS_CERT and REDIS_KEY name.
+/// Creates a client. For `rediss://`, it trusts the root certificates in the PEM file that REDIS_CA names, or else
+/// the system's. REDIS_CERT and REDIS_KEY name the PEM files of the client's own certificate and key.
 fn client(url: &str) -> RedisResult<Client> {
     if !url.starts_with("rediss:") {
         return Client::open(url);
@@ -257,15 +259,15 @@ fn client(url: &str) -> RedisResult<Client> {
     Client::build_with_tls(url, TlsCertificates { client_tls, root_cert })
 }
 
-/// Returns the name of the outage that an error means. Each outage is waited for: a password is changed, a
-/// key is repaired, or a server returns.
+/// Returns the name of the outage that an error indicates. No error is final: an operator may correct a password or
+/// repair a key, or the server may return.
 fn what_of(error: &RedisError) -> &'static str {
     use ::redis::ErrorKind;
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() {
         return REDIS;
     }
     let is_login = || matches!(error.kind(), ErrorKind::AuthenticationFailed);
-    // The server that answers is not Redis.
+    // An unexpected form of the answer means that the server is not Redis.
     let is_foreign = || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse);
     let is_full = || error.detail().is_some_and(|detail| detail.contains("max number of clients"));
     match error.code().unwrap_or_default() {

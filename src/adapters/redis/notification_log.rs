@@ -1,8 +1,8 @@
 //! The notification log of one receiver: a hash of its deliveries, and a lease for the process that delivers.
 //!
 //! Invariant: one script compares the lease and writes the rows, so a process that lost the lease writes
-//! nothing. The script also renews the lease, so a busy receiver keeps it. All keys of a receiver are in
-//! one slot of a cluster.
+//! nothing. The script also renews the lease, so a process that writes often keeps it. All keys of a receiver have
+//! the same hash tag, so they are in one slot of a Redis cluster.
 
 use super::{RedisStore, Settings, lease::nonce};
 use crate::core::notify::inbox::Rows;

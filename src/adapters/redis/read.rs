@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SHOW_ASKED: &str = "redis.call('DEL', KEYS[1])
 for at = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end";
 
-/// A store shared by several users, which take turns.
+/// A store that several threads share. A mutex admits one of them at a time.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<Mutex<RedisStore>>);
 
@@ -34,8 +34,8 @@ impl Shared {
         Shared(Arc::new(Mutex::new(store)))
     }
 
-    /// Writes the settings of the deployment and checks those of the server, waiting for Redis; fails if
-    /// the deployment has other settings.
+    /// Writes the settings of the deployment and checks those of the Redis server. Waits for Redis. Fails if the
+    /// deployment has another number of partitions, or if the server is a replica.
     pub fn claim(&self) -> Result<(), PortError> {
         self.with(|store| {
             store.claim_deployment()?;
@@ -192,8 +192,8 @@ impl RedisStore {
         of_each.map(|((found, place), (_, shape))| sealed(found, place, *shape)).collect()
     }
 
-    /// Reads the rows of a series' windows, including open ones, one hash at a time; skips times whose
-    /// windows have expired.
+    /// Reads the rows of a series' windows, including open windows, with one request for each hash. Skips the times
+    /// whose windows have expired.
     fn read_rows(
         &mut self,
         row: &CatalogRow,
@@ -227,8 +227,8 @@ impl RedisStore {
         Ok(found)
     }
 
-    /// Returns the range of times in which windows may exist: their keys expire by the clock of Redis, and
-    /// no window is far ahead of it.
+    /// Returns the range of start times of windows that Redis may have. Older windows have expired by the clock of
+    /// Redis, and no window starts more than [`AHEAD_MAX`] after it.
     fn kept(&mut self, size: WindowSize) -> Result<(Timestamp, Timestamp), PortError> {
         let (secs, _): (i64, i64) = self.ask("TIME", |c| cmd("TIME").query(c))?;
         let now = Timestamp::clamped(secs.saturating_mul(1_000));
@@ -242,7 +242,8 @@ impl RedisStore {
         Ok(alerts)
     }
 
-    /// Reads numbers and texts of a stream's entries; each has one field.
+    /// Reads the entries of a Redis stream. Returns for each its number (the first part of its id) and the text of
+    /// its only field.
     fn read_stream(
         &mut self,
         name: &str,
@@ -287,14 +288,15 @@ fn sealed(found: &[redis::Value], place: &WindowPlace, shape: Shape) -> Result<O
         redis::from_redis_value_ref(&found[1]).map_err(|error| damaged(&place.histograms, error))?;
     let Some(row) = row else { return Ok(None) };
     let row = Row::read(&row).map_err(|error| damaged(&place.rows, error))?;
-    // A row of an open window was only shown, and is no sealed window.
+    // A row of an open window was written only for readers; the window is not sealed.
     let Some(positive) = positive.filter(|_| !row.open) else { return Ok(None) };
     let pane =
         row.pane(shape, &positive, negative.as_deref()).map_err(|error| damaged(&place.histograms, error))?;
     Ok(Some(WindowRow { pane, revision: row.revision, is_incomplete: row.incomplete }))
 }
 
-/// Upper bound for windows ahead of the clock of Redis: the skew of events plus one hour.
+/// Maximum time by which a window's start may be ahead of the clock of Redis: the permitted clock skew of events,
+/// plus a margin of one hour.
 const AHEAD_MAX: Span = Span::from_hours(2);
 
 impl Store for Shared {

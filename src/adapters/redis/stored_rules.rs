@@ -1,4 +1,4 @@
-//! The rules that all processes of a deployment share: `sg:rules`.
+//! The rule documents that all processes of a deployment share, in the Redis hash `<prefix>:rules`.
 
 use super::{RedisStore, Settings};
 use crate::driver::ports::PortError;
@@ -8,7 +8,7 @@ use ::redis::{Script, cmd};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// The field that counts changes; no document has this name.
+/// The field with the revision, which counts changes. No document may have this name.
 const REVISION: &str = "rev";
 
 /// KEYS: rules. ARGV: the revision that the change is based on, then names and values. Returns the new
@@ -47,7 +47,7 @@ impl RuleDocumentStore for StoredRules {
         let mut fields: HashMap<String, String> =
             self.store.ask_once(key, |c| cmd("HGETALL").arg(key).query(c))?;
         let revision = fields.remove(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);
-        // Text that is not JSON is kept unchanged; the rules are then invalid, and the error names the
+        // A text that is not JSON is passed on unchanged. Parsing the rules then fails with an error that names the
         // document.
         let of = |(name, text): (String, String)| {
             let value: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));

@@ -67,7 +67,7 @@ impl ChannelFile {
         }
     }
 
-    /// Returns how its messages are grouped and limited.
+    /// Returns the grouping and the rate limits of the channel's messages.
     pub fn policy(&self, name: Arc<str>, max_per_hour: Option<u32>, max_per_day: Option<u32>) -> Policy {
         let is_each = match &self.webhook {
             Some(webhook) => webhook.format == WebhookFormat::Event,
@@ -92,7 +92,7 @@ impl ChannelFile {
         }
     }
 
-    /// Whether people read its messages.
+    /// Whether people, not programs, read the channel's messages, so that it has templates.
     pub fn has_words(&self) -> bool {
         let chats = self.slack.is_some() || self.discord.is_some() || self.teams.is_some();
         chats || self.is_log_text() || self.email.is_some() || self.pagerduty.is_some()

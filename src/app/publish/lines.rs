@@ -10,10 +10,10 @@ use crate::driver::file::input::{self, Finding, Input, InputError};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Number of lines that are read ahead: 64 × 1 MiB at worst.
+/// Number of lines that are read ahead: at most 64 × 1 MiB = 64 MiB of memory.
 const LINES_AHEAD: usize = 64;
 
-/// Steps of reading a file: it is opened, its lines come one by one, it ends.
+/// A message of the reading thread, in this order: the file is opened, each line, the end.
 pub(super) enum Coming {
     /// The file is open, with unusual findings about it, or it cannot be read.
     Opened(Result<Vec<Finding>, InputError>),

@@ -282,7 +282,8 @@ impl Run {
             let (sent, acknowledged) = (self.pace.events, self.publisher.acknowledged());
             progress(format_args!("{sent} events sent, {acknowledged} messages acknowledged"));
         }
-        // All but the newest messages are acknowledged by now, or will be in a moment.
+        // Waits until at most `NEWEST_FEW` messages are unacknowledged. The wait is short, because older messages
+        // are usually acknowledged already.
         self.publisher.settle_to(NEWEST_FEW)?;
         match self.lowest_waiting(batches) {
             Some(line) => self.note_position(path, line),
@@ -316,7 +317,7 @@ impl Run {
     }
 }
 
-/// Limits the rate of events, counted from the beginning.
+/// Limits the average rate of events, in events per second since the start of the command.
 struct Pace {
     rate: Option<u32>,
     begun: Instant,

@@ -122,7 +122,7 @@ pub(crate) fn clock(time: Timestamp, now: Timestamp) -> String {
 
 /// Splits a threshold into its comparison and the text behind it.
 fn split(threshold: &str) -> (Option<Comparison>, &str) {
-    // Longer ones first: `>=` must not be read as `>`.
+    // Longer operators come first, so that `>=` is not read as `>`.
     const OPS: [Comparison; 6] = [
         Comparison::GreaterEqual,
         Comparison::LessEqual,
@@ -137,7 +137,7 @@ fn split(threshold: &str) -> (Option<Comparison>, &str) {
     (op, rest.trim())
 }
 
-/// A number and the text behind it.
+/// A number at the start of a text, and the rest of the text, such as a unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Literal<'t> {
     number: f64,
@@ -160,7 +160,7 @@ impl<'t> Literal<'t> {
     }
 }
 
-/// Returns how many bytes the leading characters for which `is_one` holds take.
+/// Returns the length, in bytes, of the leading characters for which `is_one` holds.
 fn digits(text: &str, is_one: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is_one(c)).unwrap_or(text.len())
 }
@@ -250,7 +250,7 @@ fn bytes(value: f64) -> String {
     with_symbol(&number(value / size, None), symbol)
 }
 
-/// Formats a number with as many digits as show on which side of a limit it is.
+/// Formats a number with the fewest digits, but at least [`DIGITS`], that keep it on the same side of a limit.
 fn number(value: f64, against: Option<(Comparison, f64)>) -> String {
     let is_true = |text: &String| {
         let shown = text.parse::<f64>().unwrap_or(value);
@@ -268,7 +268,7 @@ fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         "0".into()
     } else if !(1e-6..1e15).contains(&size) {
-        // All the digits would be too long to read.
+        // Very small and very large numbers use scientific notation, because all their digits are hard to read.
         format!("{:e}", rounded())
     } else if size >= 10f64.powi(digits as i32 - 1) {
         value.round().to_string()
@@ -277,7 +277,7 @@ fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// Formats milliseconds as a duration, as precisely as shows on which side of a limit it is.
+/// Formats milliseconds as a duration, rounded as coarsely as keeps it on the same side of a limit.
 fn duration(ms: f64, against: Option<(Comparison, f64)>) -> String {
     // Each step: the least duration, and the precision to which it is rounded, in milliseconds.
     let steps = [(86_400_000.0, 60_000.0), (10_000.0, 1_000.0), (1_000.0, 100.0), (0.0, 1.0)];

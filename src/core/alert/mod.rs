@@ -53,7 +53,8 @@ impl Unknown {
         }
     }
 
-    /// Returns the reason for a whole observation: without another operand, a missing series is missing data.
+    /// Returns the reason for a whole observation. A missing series differs from missing data only beside
+    /// another operand, so here both are reported as missing data.
     pub(in crate::core) fn alone(self) -> Unknown {
         match self {
             Unknown::Unseen => Unknown::NoData,
@@ -129,7 +130,7 @@ pub struct Instance {
     pub unknown: Option<(Unknown, Timestamp)>,
     /// How long each level's condition has been met without a not-met observation in between.
     met_for: [Span; LEVELS_MAX],
-    /// Unknown time since `unknown` began.
+    /// How long the condition has been unknown, without suspended or interrupted time.
     unknown_for: Span,
     pub value: f64,
     pub cooldown_until: Option<Timestamp>,
@@ -153,7 +154,7 @@ pub struct Firing {
     pub level: usize,
     /// Highest level of the episode.
     pub highest: usize,
-    /// Levels at or below the current one that are not reset.
+    /// Levels at or below the current one that were met and have not been reset since (hysteresis).
     held: Levels,
     not_met_for: Span,
     /// Sequence number of the next transition.

@@ -12,8 +12,8 @@ impl Instance {
     /// Moves the instance from the old levels to the new ones, both ascending. Returns `false` if its
     /// current level was removed.
     pub fn relevel(&mut self, from: &[Severity], to: &[Severity]) -> bool {
-        // A new level counts like the old level next above it, because a value that passes that
-        // one passes both.
+        // A new level takes over the state of the next higher old level, because a value that passes the limit of
+        // the higher level passes both limits.
         let was = |severity: Severity| from.iter().position(|known| *known >= severity);
         let is_now = |level: usize| to.iter().position(|severity| from.get(level) == Some(severity));
         let moved = |levels: Levels| {

@@ -7,7 +7,7 @@ use crate::core::rule::Rule;
 #[derive(Debug, Default, PartialEq)]
 pub struct Stepped {
     /// The changes to publish: first a change of level or an end, then an expired acknowledgement, then an
-    /// escalation. A terminal change is the only one.
+    /// escalation. A terminal change comes alone.
     pub changes: Vec<Change>,
     /// How late an escalation step was taken, if that is worth reporting.
     pub overdue: Option<Span>,
@@ -207,8 +207,8 @@ impl Instance {
         }
     }
 
-    /// Ends an episode that can never be judged again: it is neither firing nor recovered, and has
-    /// no cooldown.
+    /// Ends an episode whose condition can no longer be evaluated. The alert becomes inactive without a recovery
+    /// or cooldown; if it was firing, a `Stale` change is emitted.
     fn gone(&mut self, cause: StaleCause, changes: &mut Vec<Change>) {
         if matches!(self.phase, Phase::Firing(_)) {
             changes.push(Change::Stale(cause));

@@ -106,8 +106,8 @@ impl Transition {
             seq: self.seq + 1,
             state: State::Stale,
             change: ChangeName::Stale,
-            // The subject contains the highest severity of the episode; this is the highest one
-            // that is known.
+            // The NATS subject contains the highest severity of the episode. A stored transition does not hold it,
+            // so the last severity is used.
             severity_highest: self.severity,
             value: None,
             display: self.display.without_value(),
@@ -133,7 +133,7 @@ pub enum State {
 }
 
 impl State {
-    /// The name as the published alert has it.
+    /// Returns the name that published alerts use.
     pub fn name(self) -> &'static str {
         match self {
             State::Pending => "pending",

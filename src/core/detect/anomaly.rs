@@ -1,18 +1,18 @@
 //! `anomaly`: measures how far one window lies outside the range of its past.
 //!
-//! Intuition: metrics have heavy tails and quiet middles, so the unit of distance is the length of the
-//! past's own tail, not the spread of its middle. A window is unusual if it lies beyond the tail by a good
-//! part of the tail's length.
-//! Formula: a = (x − med) / (q₉₉.₅ − med + e) above and mirrored below, with e = 0.05 (q₉₉.₅ − q₀.₅) +
-//! 0.001 |med| and limit 1.2. With fewer than a thousand windows, q₉₉ and q₁ are used with limit 1.4. The
-//! mean of 24 windows is scored in the same way, times 0.9; it detects small changes that last. The result
-//! is the larger score, divided by its limit.
-//! A window after a peak is measured against the peak. Unless its score is a tenth higher, it is divided by
-//! 1.1 times the greatest score of the last 150 windows, so one anomaly is reported once.
+//! Intuition: metrics have heavy tails and quiet middles. So the unit of distance is the length of the past's
+//! own tail, from the median to an outer quantile, and not the spread of its middle. A window is unusual if
+//! its distance from the median is more than about 1.2 of these lengths.
+//! Formula: a = (x − med) / (q₉₉.₅ − med + e) above and mirrored below, with e = 0.05 (q₉₉.₅ − q₀.₅) + 0.001
+//! |med| and limit 1.2. With fewer than a thousand windows, q₉₉ and q₁ are used with limit 1.4. The mean of
+//! 24 windows is scored in the same way, times 0.9; it detects small changes that last. The result is the
+//! larger score, divided by its limit.
+//! A peak is the greatest score of the last 150 windows, if it is above the limit. A window after a peak must
+//! score a tenth higher than the peak; otherwise its score is divided by 1.1 times the peak. So one anomaly
+//! is reported once.
 //! Rejected: a z-score over MAD (zero for mostly constant metrics: 2 points of 100 on the Numenta benchmark,
 //! where this method has about 60), seasonal residuals before many weeks of data exist (worse).
-//! Cost: O(1) per closed window whose values are sorted, unless one of them was unusual; O(1) per
-//! evaluation.
+//! Cost: with sorted values, O(1) per closed window, unless a past window was unusual; O(1) per evaluation.
 
 use super::sorted::Sorted;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 /// Minimum number of past windows for a baseline.
 pub(crate) const WINDOWS_MIN: usize = 100;
 
-/// Number of windows from which the outer half percent is known.
+/// Minimum number of windows for the outer quantiles at 99.5 % and 0.5 %; with fewer, those at 99 % and 1 %
+/// are used.
 const WINDOWS_MANY: usize = 1_000;
 
 /// Number of windows in the slow mean, and the weight of its score.
@@ -31,10 +32,11 @@ pub(super) const SLOW_WEIGHT: f64 = 0.9;
 /// reported.
 const HIGHER: f64 = 1.1;
 
-/// Number of windows for which a peak is remembered.
+/// Number of windows after which a peak no longer counts.
 pub(crate) const PEAK_WINDOWS: usize = 150;
 
-/// Number of windows that the search for such a peak reads; the oldest mean needs 23 windows more.
+/// Number of windows that the search for a peak reads. The oldest slow mean begins 23 windows before the
+/// oldest single window.
 const PEAK_REACH: usize = PEAK_WINDOWS + SLOW_WINDOWS - 1;
 
 /// The baseline for single windows and for means of 24.
@@ -60,14 +62,14 @@ struct Tails {
 
 impl Reference {
     /// Learns from the past windows and from the means of every [`SLOW_WINDOWS`] consecutive ones.
-    /// `newest_sum`: the sum of the newest windows, one fewer than a mean has. `None` with too few windows.
+    /// `newest_sum`: the sum of the newest `SLOW_WINDOWS - 1` windows. `None` with too few windows.
     pub(crate) fn learn(past: &Sorted<f64>, means: &Sorted<f64>, newest_sum: f64) -> Option<Reference> {
         let single = Tails::learn(past)?;
         Some(Reference { single, slow: Tails::learn(means), newest_sum, windows: past.len() })
     }
 
-    /// Whether any past window or mean was unusual; if not, [`Self::peak`] is at most 1 and need not be
-    /// computed.
+    /// Whether any past window or mean was unusual. If none was, there is no peak and [`Self::peak`] need not
+    /// be computed.
     pub(crate) fn has_peak(&self, past: &Sorted<f64>, means: &Sorted<f64>) -> bool {
         let is_above = |tails: &Tails, values: &Sorted<f64>, weight: f64| {
             values
@@ -89,15 +91,18 @@ impl Reference {
         single.max(slow)
     }
 
-    /// Returns the distance of a window from the past's tail, divided by the limit: above 1 is unusual.
+    /// Returns the distance of a window from the past's median in lengths of the tail, divided by the limit.
+    /// A score above 1 is unusual.
     ///
-    /// `believed`: a p-value threshold that is demanded if it is stricter than the limit.
+    /// `believed`: the p-value threshold of the false discovery rate; it replaces the limit if it is
+    /// stricter.
     pub(crate) fn score(&self, value: f64, believed: Option<f64>) -> f64 {
         let wanted = believed.map_or(1.0, |chance| score_of(chance, self.single.outer, self.single.limit));
         self.plain_score(value) / wanted.max(1.0)
     }
 
-    /// Returns the p-value: how often an unchanged window scores as much; 1 if the window is not unusual.
+    /// Returns the p-value: the probability that an unchanged window has at least this score. 1 if the window
+    /// is not unusual.
     pub(crate) fn p_value(&self, value: f64) -> f64 {
         let (score, tails) = (self.plain_score(value), &self.single);
         if score > 1.0 { libm::pow(1.0 - tails.outer, score * tails.limit) } else { 1.0 }
@@ -110,8 +115,8 @@ impl Reference {
     }
 }
 
-/// Returns the score that belongs to a p-value. Tails are assumed to be exponential, which fall off no
-/// faster than most.
+/// Returns the score that has this p-value. It assumes exponential tails, which fall off no faster than those
+/// of most metrics.
 fn score_of(chance: f64, outer: f64, limit: f64) -> f64 {
     libm::log(chance) / libm::log(1.0 - outer) / limit
 }
@@ -132,7 +137,7 @@ pub(super) fn outer(windows: usize) -> f64 {
     if windows < WINDOWS_MANY { 0.99 } else { 0.995 }
 }
 
-/// Returns the largest score that is usual, in lengths of the tail.
+/// Returns the largest usual distance from the median, in lengths of the tail.
 pub(super) fn limit(windows: usize) -> f64 {
     if windows < WINDOWS_MANY { 1.4 } else { 1.2 }
 }
@@ -222,7 +227,7 @@ mod tests {
         assert!(after_peak(4.3, 4.0) < 1.0);
     }
 
-    /// Goal: independent windows of a normal distribution rarely pass the limit: at most 60 of 20,000.
+    /// Goal: independent windows of a normal distribution rarely exceed the limit: at most 60 of 20,000.
     #[test]
     fn what_is_usual_is_not_unusual() {
         let (mut dice, mut passed) = (Dice(9), 0);

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 const USUAL_SPREAD: f64 = 0.01;
 const USUAL_WINDOWS: f64 = 4.0;
 
-/// Distances from the centre are clamped to this many spreads: one window thirty times as slow must not hide
-/// the next one.
+/// Distances from the centre are clamped to this many spreads. Otherwise one window that is thirty times as
+/// slow would inflate the spread and hide the next one.
 pub(super) const REACH: f64 = 10.0;
 
 /// Centre and spread of one statistic.
@@ -50,7 +50,8 @@ impl Level {
         Some(Level { center, spread: mixed.sqrt().max(seen).max(error), error, windows })
     }
 
-    /// Returns how many spreads a window lies above the centre; `error`: the sampling error of the window.
+    /// Returns the distance of a window above the centre, in spreads; `error`: the sampling error of the
+    /// window.
     pub fn distance(&self, value: f64, error: f64) -> f64 {
         self.distance_in(value, error, 0.0)
     }

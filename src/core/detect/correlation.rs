@@ -1,8 +1,9 @@
 //! `correlation`: tests whether two aggregates rise and fall together.
 //!
 //! Intuition: ranks replace values, so neither outliers nor units matter.
-//! Formula: Spearman's ρ with mean ranks for ties; significance by Fisher's z with n_eff =
-//! n (1 − r₁ r₂) / (1 + r₁ r₂), because two autocorrelated series move together by chance.
+//! Formula: Spearman's ρ with mean ranks for ties. The significance is that of Fisher's z with n_eff = n (1 −
+//! r₁ r₂) / (1 + r₁ r₂), where r₁ and r₂ are the lag-1 autocorrelations of the series: two autocorrelated
+//! series often move together by chance.
 //! Rejected: Pearson's coefficient (one common spike makes it 1). Cost: O(n log n) per closed window.
 
 use super::mean_and_deviation;
@@ -10,13 +11,13 @@ use super::tails::normal_above;
 use libm::log;
 use serde::{Deserialize, Serialize};
 
-/// Minimum number of common windows.
+/// Minimum number of windows that both series have.
 pub(crate) const WINDOWS_MIN: usize = 8;
 
 /// The rank correlation of two series of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Correlation {
-    /// Between −1 and 1.
+    /// Spearman's ρ, between −1 and 1.
     pub rho: f64,
     /// Two-sided p-value.
     pub p: f64,
@@ -24,8 +25,8 @@ pub(crate) struct Correlation {
 }
 
 impl Correlation {
-    /// Learns from pairs of values of the same windows, oldest first; `None` with too few pairs, or if one
-    /// side never changes.
+    /// Learns from the pairs of values of common windows, oldest first. `None` with too few pairs, or if one
+    /// series is constant.
     pub(crate) fn learn(pairs: &[(f64, f64)]) -> Option<Correlation> {
         if pairs.len() < WINDOWS_MIN {
             return None;
@@ -84,8 +85,8 @@ mod tests {
         assert_eq!(ranks(&[10.0, 20.0, 10.0, 30.0]), [1.5, 3.0, 1.5, 4.0]);
     }
 
-    /// Anchor: independent pairs with an autocorrelation of 0.6 pass a level of 1 % at most 1.5 % of the
-    /// time.
+    /// Anchor: at a significance level of 1 %, at most 1.6 % of independent pairs with an autocorrelation of
+    /// 0.6 are significant.
     #[test]
     fn slow_series_do_not_correlate_by_chance() {
         let (mut dice, mut passed, rounds) = (Dice(23), 0, 8_000);

@@ -1,8 +1,9 @@
 //! The exact test for counts that are too small for a t-test.
 //!
-//! Formula: P(X ≥ x) of a Poisson distribution with the past's mean. If the past's counts are overdispersed,
-//! count and mean are divided by the overdispersion (quasi-Poisson). Below: P(X ≤ x).
-//! Rejected: the t limit alone, which for a mean of one alarms at three. Cost: tens of steps.
+//! Formula: P(X ≥ x) of a Poisson distribution with the past's mean for a rise, P(X ≤ x) for a fall. If the
+//! past's counts are overdispersed, count and mean are divided by the overdispersion (quasi-Poisson).
+//! Rejected: the t-test alone (with a mean of one it reports a count of three). Cost: tens of terms of a
+//! series.
 
 use super::sorted::Sorted;
 use super::tails::poisson_at_least;
@@ -20,7 +21,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Learns from past values; `None` if nothing was ever counted.
+    /// Learns from past values; `None` if all counts are zero.
     pub(crate) fn learn(past: &Sorted<f64>, scale: f64) -> Option<Counts> {
         let (mean, deviation) = past.mean_and_deviation(0.0, f64::INFINITY);
         let (mean, deviation) = (mean * scale, deviation * scale);
@@ -37,7 +38,7 @@ impl Counts {
         self.mean / self.scale
     }
 
-    /// Returns the p-value of a value on this side.
+    /// Returns the p-value of a value, for a rise or a fall according to `side`.
     pub(crate) fn p_value(&self, value: f64, side: Side) -> f64 {
         let (mean, count) = (self.mean / self.width, value * self.scale / self.width);
         match side {

@@ -1,4 +1,5 @@
-//! CUSUM: dates the beginning of a change by the sum of what exceeds normal, minus an allowance.
+//! CUSUM: finds when a change began, from the cumulative sum of the distances above normal, each less an
+//! allowance.
 //!
 //! Intuition: each window adds its distance above the centre, less half a spread. While nothing changes, the
 //! sum falls back to zero, so the change began after the last zero.
@@ -11,20 +12,20 @@
 
 use super::{long_run_factor, mean_and_deviation};
 
-/// The allowance that each window subtracts, in spreads.
+/// The allowance that is subtracted for each window, in spreads.
 const ALLOWANCE: f64 = 0.5;
 
 /// The distance of a single window is clipped at this many spreads.
 const CLIP: f64 = 6.0;
 
-/// Minimum number of windows in the baseline. From `WINDOWS_MANY` windows on the limit is `LIMIT`, below it
-/// is `LIMIT_FEW`.
+/// Minimum number of windows in the baseline. With at least `WINDOWS_MANY` windows, the limit is `LIMIT`;
+/// with fewer, it is `LIMIT_FEW`.
 pub(crate) const WINDOWS_MIN: usize = 100;
 const WINDOWS_MANY: usize = 300;
 const LIMIT: f64 = 10.0;
 const LIMIT_FEW: f64 = 12.0;
 
-/// The state of the sum.
+/// A running sum and the baseline from which its distances are measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cusum {
     center: f64,
@@ -88,8 +89,8 @@ mod tests {
         alarms.count() as f64 / rounds as f64
     }
 
-    /// Anchors for autocorrelations of 0, 0.3 and 0.6: h = 10, 300 windows: 2.8, 3.0, 2.6 %; h = 12, 100
-    /// windows: 1.6, 6.0, 5.0 %.
+    /// Anchors for the share of unchanged series that alarm, with autocorrelations of 0, 0.3 and 0.6: h = 10
+    /// and 300 windows: 2.8, 3.0, 2.6 %; h = 12 and 100 windows: 1.6, 6.0, 5.0 %.
     #[test]
     fn unchanged_series_alarm_as_seldom_as_stated() {
         for (windows, r, at_most) in [

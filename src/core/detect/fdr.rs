@@ -2,12 +2,15 @@
 //!
 //! Intuition: among ten thousand quiet keys, ten pass a limit of one in a thousand each minute. A threshold
 //! derived from the p-values of all keys together limits the false alarms to a stated share of all reports.
-//! Formula: Benjamini–Hochberg: the largest k with p₍ₖ₎ ≤ q k / m; the k smallest p-values are believed.
-//! Rejected: Bonferroni (finds half as much), a limit for each key (its false alarms grow with the keys).
+//! Formula: Benjamini–Hochberg with m keys and the accepted share q of false alarms: the largest k with p₍ₖ₎
+//! ≤ q k / m. The keys with the k smallest p-values are reported.
+//! Rejected: Bonferroni (finds half as many changed keys), a limit for each key (its false alarms grow with
+//! the number of keys).
 //! Cost: O(m log m) at most.
 
-/// Returns the largest p-value that is believed; `None` if none is. `all`: the number of keys, including
-/// those without an entry in `chances`; `share`: the accepted share of false alarms. Reorders the p-values.
+/// Returns the largest p-value that is significant; `None` if none is. `chances`: the p-values, which are
+/// reordered; `all`: the number of keys, including those without a p-value; `share`: the accepted share of
+/// false alarms.
 pub(crate) fn believed(chances: &mut [f64], all: usize, share: f64) -> Option<f64> {
     chances.sort_unstable_by(f64::total_cmp);
     let is_small = |(at, chance): &(usize, &f64)| **chance <= share * (*at as f64 + 1.0) / all as f64;
@@ -34,8 +37,8 @@ mod tests {
         assert_eq!(believed(&mut [0.2, 0.9], 2, 0.05), None);
     }
 
-    /// Anchor: of a thousand keys ten are really changed, by five sigma: 5.4 % of the reported keys are
-    /// false, 96 % of the changed ones are found.
+    /// Anchor: ten of a thousand keys are changed by five sigma. 5.4 % of the reported keys are false, and 96
+    /// % of the changed keys are found.
     #[test]
     fn the_share_of_false_alarms_is_as_stated() {
         let (mut dice, mut told, mut wrong, mut found) = (Dice(31), 0, 0, 0);

@@ -1,19 +1,19 @@
-//! Limits learned from past durations: how long a silence lasts, or how old a stage grows, before it is
+//! Limits learned from past durations: how long a silence lasts, or how old a run grows, before it is
 //! unusual.
 //!
-//! Intuition: a pipeline that works every second is stuck after a minute; a pipeline that works every hour
-//! is not.
-//! Formula: the limit for silences is max(−ln α / λ, 2 × the longest of the last 1,000 gaps) with
-//! λ = 1 / mean gap and α = 1e-5. A gap beyond the limit is recorded as one at the limit. The limit for ages
-//! is 1.5 × the 99.9th percentile of the last 1,000 durations.
+//! Intuition: a pipeline that works every second is stuck after a minute; a pipeline that works every hour is
+//! not.
+//! Formula: the limit for silences is max(−ln α / λ, 2 × the longest of the last 1,000 gaps) with λ = 1 /
+//! mean gap and α = 1e-5. A gap beyond the limit is recorded as one at the limit. The limit for ages is 1.5 ×
+//! the 99.9th percentile of the last 1,000 durations.
 //! Rejected: the first term alone (1,654 false stalls in a million log-normal gaps), the second term alone
 //! (84).
-//! Cost: O(1) per event, O(n) while a run is in flight.
+//! Cost: O(1) per duration; O(n) per gap and per request of a limit.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Number of durations that are kept; 4 KB.
+/// Maximum number of durations kept; they take 4 KB.
 const KEPT: usize = 1_000;
 
 /// Minimum number of durations for a limit.
@@ -64,8 +64,8 @@ impl Durations {
         sorted
     }
 
-    /// Adds a gap. A gap beyond the limit is unusual, so it is recorded as one at the limit; the limit at
-    /// most doubles.
+    /// Adds a gap. A gap beyond the limit is unusual, so it is recorded as one at the limit. So one gap can
+    /// at most double the limit.
     pub(crate) fn add_gap(&mut self, ms: i64) {
         let limit = self.gap_limit_ms().unwrap_or(f64::INFINITY);
         self.add(if ms as f64 > limit { limit as i64 } else { ms });
@@ -109,7 +109,7 @@ mod tests {
         assert!(regular.gap_limit_ms().is_some_and(|limit| limit < 12_000.0), "it is forgotten");
     }
 
-    /// Anchor: at most 15 false stalls in a million gaps, exponential, log-normal or gamma.
+    /// Anchor: at most 20 false stalls in 200,000 gaps, exponential, log-normal or products of normal values.
     #[test]
     fn usual_gaps_are_no_stalls() {
         let kinds: [(&str, fn(&mut Dice) -> f64); 3] = [

@@ -38,15 +38,15 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Returns the order statistics of ranks `lower` and `upper`, counted from 0. `lower` equals `upper` or is
-/// one less. Reorders the values; O(n).
+/// Returns the order statistics of ranks `lower` and `upper`, counted from 0; `lower` is `upper` or `upper` −
+/// 1. Reorders the values; O(n).
 fn ranked(values: &mut [f64], lower: usize, upper: usize) -> (f64, f64) {
     let (below, found, _) = values.select_nth_unstable_by(upper, f64::total_cmp);
     let found = *found;
     (if lower == upper { found } else { below.iter().copied().fold(f64::NEG_INFINITY, f64::max) }, found)
 }
 
-/// Returns the mean of the two middle values, which may be equal.
+/// Returns the mean of the two middle values. It is exact if they are equal.
 fn middle((lower, upper): (f64, f64)) -> f64 {
     if lower == upper { upper } else { (lower + upper) / 2.0 }
 }

@@ -4,25 +4,28 @@
 //! minority shows in the tail, and most changes show in the mean of the logarithms. So up to four statistics
 //! of a window are tested, each against the same statistic of the windows before it. The limit is corrected
 //! for the number of tests.
-//! Formula: [`Level::distance`] compares the queried aggregate, p50 and the mean logarithm. The share r of
-//! values above the past's p95 is compared by z = (r − p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)) with
-//! φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))); the code uses the arcsine form of z, which suits small shares
-//! better. Each statistic is divided by its limit t(α/k, B − 1) for k tests, and the largest quotient
-//! decides. Deployments are few and their levels have heavy tails, so their spread counts with half the
-//! degrees of freedom. The spread between windows of one deployment is known from the windows of all
-//! deployments. So the limit for both variances together is (b t_b + w t_w) / (b + w) with the variances b
-//! between and w within deployments (Cochran and Cox).
-//! A quantile q of n values counts as changed only if the window's own value at the rank
-//! q ∓ t √(q (1 − q)/n) is beyond the past's centre as well. Otherwise values in whole milliseconds would
+//! Formula: [`Level::distance`] compares the queried aggregate, p50 and the mean logarithm. The share r of a
+//! window's n values above the past's p95 is compared with the share p₀ of the past's N values by z = (r −
+//! p₀) / √(φ p₀ (1 − p₀) (1/n + 1/N)). The overdispersion is φ = max(1, Var(rᵢ) n / (p₀ (1 − p₀))) over the
+//! shares rᵢ of past windows. The code uses the arcsine form of z, which suits small shares better. Each
+//! statistic is divided by its limit t(α/k, B − 1) for k tests and B past windows, and the largest quotient
+//! decides.
+//! Deployments are few and their levels have heavy tails, so their spread counts with half the degrees of
+//! freedom. The spread between windows of one deployment is known better, from the windows of all
+//! deployments. So the limit for both variances together is (b t_b + w t_w) / (b + w), with the variance b
+//! between deployments, the variance w within them, and the t limits t_b and t_w for their degrees of freedom
+//! (Cochran and Cox).
+//! A quantile q of n values counts as changed only if its confidence bound, the window's value at the rank q
+//! ∓ t √(q (1 − q)/n), is beyond the past's centre as well. Otherwise values in whole milliseconds would
 //! cause false alarms: thirty windows may have a quantile of 4 and the next one 5, although hardly more of
 //! its values are above 4.
 //! An aggregate that is not a quantile is tested alone. Small counts and shares are tested exactly, with −ln
 //! of the p-value as score.
-//! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which report a fifth of
-//! all unchanged windows as changed; p95 beside the tail share (the spread of p95 is too wide with a hundred
-//! requests); one number of degrees of freedom for the sum of both variances (Satterthwaite: if the levels
-//! of versions have heavy tails, four in a thousand pass instead of one); waiting for three windows inside
-//! the function (a rule's `for` does that).
+//! Rejected: tests on the requests themselves (Kolmogorov–Smirnov, Mann–Whitney), which report a fifth of all
+//! unchanged windows as changed; p95 beside the tail share (the spread of p95 is too wide with a hundred
+//! requests); one number of degrees of freedom for the sum of both variances (Satterthwaite: if the levels of
+//! versions have heavy tails, four in a thousand unchanged windows are reported instead of one); waiting for
+//! three windows inside the function (a rule's `for` does that).
 //! Cost: a few passes over B sorted numbers per closed window; O(1) per evaluation, besides reading the
 //! window.
 
@@ -43,8 +46,8 @@ pub const DEPLOYS_MIN: usize = 4;
 /// Minimum relative change that is reported; a smaller change is irrelevant, however significant it is.
 pub const EFFECT_MIN: f64 = 0.03;
 
-/// One-sided significance level of all tests together: an unchanged window passes by chance once in a
-/// thousand.
+/// One-sided significance level of all tests together: one in a thousand unchanged windows exceeds the limit
+/// by chance.
 pub const ALPHA: f64 = 1e-3;
 
 /// Minimum number of values for a window's tail share, sampling error and mean logarithm.
@@ -71,8 +74,8 @@ pub struct Profile {
     pub log: Option<(f64, f64)>,
 }
 
-/// The statistics of the past windows, each in ascending order. Those of the profiles are stored as f32 to
-/// save memory: seven digits.
+/// The statistics of the past windows, each in ascending order. Those of the profiles are stored as f32, with
+/// seven digits, to save memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Past {
     pub values: Sorted<f64>,
@@ -101,7 +104,7 @@ impl Past {
     }
 }
 
-/// The learned baseline, renewed once per closed window.
+/// The learned baseline; it is learned again for each closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     pub asked: Level,
@@ -130,8 +133,8 @@ enum Exact {
     Shares(Shares),
 }
 
-/// Relative error of a quantile read from a histogram of two digits (1 %): equal quantiles may differ by as
-/// much.
+/// Relative error of a quantile read from a histogram of two digits (1 %): two readings of equal quantiles
+/// may differ by as much.
 const READ_WITHIN: f64 = 0.01;
 
 /// Counts with a mean below this are tested exactly.
@@ -150,8 +153,8 @@ pub(super) struct Tail {
     values: f64,
 }
 
-/// The sampling errors of the judged window's quantiles: the distances to their confidence bounds, divided
-/// by the limit ([`Reference::errors`]); 0 if unknown.
+/// The sampling errors of the judged window's quantiles: the distances to their confidence bounds, divided by
+/// the limit ([`Reference::errors`]). 0 if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Errors {
     pub asked: f64,
@@ -161,16 +164,16 @@ pub struct Errors {
 /// The result of judging one window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// Signed relative change of the queried aggregate, or of the median if only that changed enough; 0 if
-    /// nothing is significant.
+    /// Signed relative change of the queried aggregate, or of the median if only the median changed enough; 0
+    /// if nothing is significant.
     pub change: f64,
-    /// The statistic that is largest in relation to its limit, and that limit.
+    /// The statistic that exceeds its limit by the largest factor, and that limit.
     pub score: f64,
     pub limit: f64,
     /// The name of that statistic.
     pub by: &'static str,
-    /// The p-value over all tests: how often an unchanged window gives as much; 1 if that is more often than
-    /// [`ALPHA`].
+    /// The p-value over all tests: the probability that an unchanged window has at least this score. 1 if it
+    /// is above [`ALPHA`].
     pub chance: f64,
 }
 
@@ -178,13 +181,13 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deploy {
     summary: Window,
-    /// Sampling error of the summary's value: the windows of a version limit how well its level is known.
+    /// Sampling error of the summary's value. The fewer windows a version has, the larger it is.
     error: f64,
     within: Spreads,
     windows: usize,
 }
 
-/// Ratio of the sampling error of a median to that of a mean: √(π/2).
+/// Ratio of the sampling error of a median to that of a mean, for normally distributed values: √(π/2).
 const MEDIAN_ERROR: f64 = 1.253_314_137_315_5;
 
 /// The spread between single windows of one deployment: of the aggregate, the median and the mean logarithm.
@@ -202,7 +205,7 @@ impl Deploy {
         let (value, spread, error) = middle(&|window| Some(window.value))?;
         let of_profile = |read: fn(&Profile) -> Option<f64>| middle(&|window| read(window.profile.as_ref()?));
         let (p50, log) = (of_profile(|it| Some(it.p50)), of_profile(|it| Some(it.log?.0)));
-        // These are the sampling errors of the summary; `within` is the spread of a single window.
+        // `error` is the sampling error of the summary's value; `within` is the spread of a single window.
         let profile = p50.map(|(p50, _, p50_error)| Profile {
             p50,
             p50_error,
@@ -244,8 +247,8 @@ impl Reference {
         Reference::of(&Past::of(windows), tails(windows), None)
     }
 
-    /// Like [`Self::learn`], for statistics that are already sorted; `tails`: the number of values and the
-    /// tail share of each window, see [`tails`].
+    /// Like [`Self::learn`], for statistics that are already sorted. `tails`: for each window, the number of
+    /// values and the tail share; see [`tails`].
     pub fn learn_sorted(past: &Past, tails: impl Iterator<Item = (f64, f64)>) -> Option<Reference> {
         Reference::of(past, tails, None)
     }
@@ -278,7 +281,7 @@ impl Reference {
         Some(Reference { asked, median, log, tail, exact: None, within: Spreads::default(), bars, questions })
     }
 
-    /// Switches to the exact test if the values are small counts; a count is a value times `scale`.
+    /// Switches to the exact test for counts if the mean count is small. A count is a value times `scale`.
     pub fn counting(self, values: &Sorted<f64>, scale: f64) -> Reference {
         if self.asked.center * scale > 2.0 * COUNTS_BELOW {
             return self;
@@ -287,14 +290,15 @@ impl Reference {
         Reference { exact: counts.map(Exact::Counts), ..self }
     }
 
-    /// Switches to the exact test for averages of zeros and ones; `windows`: (number of values, average) of
-    /// each window.
+    /// Switches to the exact test for shares if each window's average is one of zeros and ones. `windows`:
+    /// (number of values, average) of each window.
     pub fn sharing(self, windows: impl Iterator<Item = (f64, f64)> + Clone) -> Reference {
         Reference { exact: Shares::learn(windows).map(Exact::Shares), ..self }
     }
 
-    /// Returns the sampling errors of the compared quantiles of a window. `asked`: the quantile that the
-    /// aggregate is, if it is one. `read`: returns any quantile of the window.
+    /// Returns the sampling errors of the compared quantiles of a window. `asked`: the level of the queried
+    /// quantile; `None` if the queried aggregate is not a quantile. `read`: returns any quantile of the
+    /// window.
     pub fn errors(
         &self,
         asked: Option<f64>,
@@ -313,8 +317,8 @@ impl Reference {
         }
     }
 
-    /// Compares one window with the baseline, to one side. `believed`: a p-value threshold that is demanded
-    /// if it is below [`ALPHA`].
+    /// Compares one window with the baseline, for a rise or a fall according to `side`. `believed`: the
+    /// p-value threshold of the false discovery rate; it replaces [`ALPHA`] if it is smaller.
     pub fn judge(&self, window: &Window, errors: Errors, side: Side, believed: Option<f64>) -> Verdict {
         let alpha = believed.map_or(ALPHA, |believed| believed.min(ALPHA));
         if let Some(verdict) = self.judge_exactly(window, side, alpha) {
@@ -361,7 +365,8 @@ impl Reference {
         Verdict { change, score, limit, by, chance }
     }
 
-    /// `None` if the spread between windows is a sufficient basis, so that the t-test applies.
+    /// Returns the verdict of the exact test; `None` if the t-test applies, because the spread between
+    /// windows is a sufficient basis.
     fn judge_exactly(&self, window: &Window, side: Side, alpha: f64) -> Option<Verdict> {
         // The median of small counts may be zero, so a change is relative to their mean.
         let (chance, usual, by) = match self.exact? {
@@ -371,7 +376,8 @@ impl Reference {
             }
         };
         let (score, limit) = (0.0 - libm::log(chance.max(f64::MIN_POSITIVE)), -libm::log(alpha));
-        // No change is relative to zero; the sign of the value (100 %) stands in for it.
+        // If the usual value is zero, the relative change is undefined; ±100 % is used, with the value's
+        // sign.
         let change = relative(window.value, usual).unwrap_or(window.value.signum());
         let sign = if side == Side::Above { 1.0 } else { -1.0 };
         let change = if score > limit && sign * change >= EFFECT_MIN { change } else { 0.0 };
@@ -381,7 +387,7 @@ impl Reference {
 }
 
 impl Bar {
-    /// Returns the bar for the sum of the variances `between` and `within`, each with its own degrees of
+    /// Returns the limit for the sum of the variances `between` and `within`, each with its own degrees of
     /// freedom.
     fn with(self, (within, freedom): (f64, f64), between: f64, questions: f64) -> Bar {
         let all = between + within;
@@ -395,15 +401,15 @@ impl Bar {
         Bar { limit: both / all, freedom: all * all / doubt }
     }
 
-    /// Returns the confidence bound of the quantile `q` of `count` values, as a rank: moved towards the
-    /// past, seen from `side`, by as much sampling error as the limit allows.
+    /// Returns the confidence bound of the quantile `q` of `count` values, as a quantile level. The level
+    /// lies below `q` for a rise and above it for a fall, by `limit` standard errors.
     fn as_well(self, q: f64, count: u64, side: Side) -> f64 {
         let reach = self.limit * share_error(q, count as f64);
         (if side == Side::Above { q - reach } else { q + reach }).clamp(0.0, 1.0)
     }
 
-    /// Returns the sampling error of a quantile whose confidence bound has the value `other`; both are read
-    /// from a histogram.
+    /// Returns the sampling error of a quantile with value `value`, whose confidence bound has the value
+    /// `other`. Both are read from a histogram.
     fn error(self, value: f64, other: f64) -> f64 {
         ((value - other).abs() + READ_WITHIN * value.abs()) / self.limit
     }
@@ -420,7 +426,7 @@ fn relative(value: f64, center: f64) -> Option<f64> {
     (center != 0.0).then(|| (value - center) / center.abs())
 }
 
-/// Returns the number of values of each window, and the share of them in the tail.
+/// Returns the number of values and the tail share of each window with a profile.
 pub fn tails(windows: &[Window]) -> impl Iterator<Item = (f64, f64)> + '_ {
     windows.iter().filter_map(|window| Some((window.count as f64, window.profile?.tail)))
 }
@@ -433,8 +439,8 @@ impl Tail {
         Tail::of_sums(windows.fold((0.0, 0.0, 0.0, 0.0), add))
     }
 
-    /// Learns from sums over the windows: their number, their values nᵢ, the values nᵢ rᵢ in the tail, and
-    /// nᵢ rᵢ² with the share rᵢ of each window.
+    /// Learns from sums over the past windows: their number, Σ nᵢ, Σ nᵢ rᵢ and Σ nᵢ rᵢ². Window i has nᵢ
+    /// values, of which the share rᵢ is in the tail. `None` if the tail has no values or all.
     pub(super) fn of_sums((n, values, over, squares): (f64, f64, f64, f64)) -> Option<Tail> {
         let share = over / values;
         let expected = share * (1.0 - share);

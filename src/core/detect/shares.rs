@@ -1,25 +1,27 @@
-//! The exact test for small shares: the spread of a metric of zeros and ones (a gate that passes or fails,
-//! an error or none) is no basis for a t-test if hits are few.
+//! The exact test for small shares. In a metric of zeros and ones (a gate that passes or fails, an error or
+//! none), the ones are hits. If hits are few, the spread between windows is no basis for a t-test.
 //!
-//! Intuition: if nothing changed, the hits of the past and of this window form one population, from which
-//! the window drew its own by chance.
-//! Formula: Fisher's exact test, P(X ≥ x) of the hypergeometric distribution with n of n + N values drawn,
-//! of which x + K are hits. Below, the misses are tested in the same way. If past windows are overdispersed,
-//! all numbers are divided by the overdispersion (quasi-binomial).
+//! Intuition: if nothing changed, the values of this window are a random sample of all values, past ones
+//! included.
+//! Formula: Fisher's exact test. This window has n values and x hits, the past has N values and K hits. P(X ≥
+//! x) is that of the hypergeometric distribution with n of n + N values drawn, of which x + K are hits. For a
+//! fall, the misses are tested in the same way. If past windows are overdispersed, all numbers are divided by
+//! the overdispersion (quasi-binomial).
 //! Rejected: the binomial with the past's share taken as known (after a past without any failure, the first
-//! failure would be a certain change), and the t limit (a gate that fails once a day alarms each time).
-//! Cost: tens of steps, only if fewer than five hits or misses are expected.
+//! failure would be a certain change), and the t-test (a gate that fails once a day alarms each time).
+//! Cost: tens of terms of a series, only if fewer than five hits or misses are expected.
 
 use super::sorted::Sorted;
 use crate::core::vocab::comparison::Side;
 use libm::{exp, lgamma};
 use serde::{Deserialize, Serialize};
 
-/// Number of expected hits and of expected misses from which the spread between windows is a sufficient
-/// basis.
+/// Minimum number of expected hits and of expected misses for the t-test; the spread between windows is then
+/// a sufficient basis.
 const EXPECTED_MIN: f64 = 5.0;
 
-/// Tolerance per value for a sum of zeros and ones to be a whole number: an average is rounded.
+/// Maximum distance of a sum of zeros and ones from a whole number, per value. The sum is computed from an
+/// average, which is rounded.
 const ROUNDING: f64 = 1e-6;
 
 /// Relative size below which further terms no longer change a sum.
@@ -35,7 +37,7 @@ pub(crate) struct Shares {
     width: f64,
 }
 
-/// Whether these may be averages of zeros and ones: none is below 0 or above 1.
+/// Whether the averages may be those of zeros and ones: none is below 0 or above 1.
 pub(crate) fn may_be_shares(averages: &Sorted<f64>) -> bool {
     averages.extremes().is_some_and(|(least, most)| least >= 0.0 && most <= 1.0)
 }
@@ -64,8 +66,9 @@ impl Shares {
         self.hits / self.values
     }
 
-    /// Returns the p-value of a share on this side, in a window of `count` values. `None` if it is not a
-    /// share, or if enough hits and enough misses are expected.
+    /// Returns the p-value of the share `average` in a window of `count` values, for a rise or a fall
+    /// according to `side`. `None` if the average is not one of zeros and ones, or if enough hits and misses
+    /// are expected for the t-test.
     pub(crate) fn p_value(&self, count: f64, average: f64, side: Side) -> Option<f64> {
         let expected = count * self.usual().min(1.0 - self.usual());
         if expected >= EXPECTED_MIN || !is_share(count, average) {
@@ -144,8 +147,8 @@ mod tests {
         assert_eq!(always.p_value(20.0, 1.0, Side::Below), Some(1.0));
     }
 
-    /// Goal: neither side passes more often than stated. Method: windows of 5 to 40 values with a share of
-    /// 2, 10, 50 and 98 %.
+    /// Goal: neither a rise nor a fall is significant more often than stated. Method: windows of 5 to 40
+    /// values with a share of 2, 10, 50 and 98 %.
     #[test]
     fn the_level_holds_for_small_shares() {
         for (share, count) in [(0.02, 40), (0.1, 20), (0.5, 5), (0.98, 40)] {

@@ -1,31 +1,31 @@
 //! The median of the slopes between all pairs of points, and bounds on it.
 //!
-//! Intuition: a rule asks on which side of its limit a line lies, and the line is nearly always far from the
-//! limit, so bounds suffice. When one point is added and one is removed, the slopes between the other points
-//! do not change. So it is enough to count the slopes below the middle third of all slopes and those inside
-//! it. An update computes the 59 slopes of one point instead of all 1,770. While the median is inside this
-//! interval, the ends of the interval bound it. The median itself is searched among the slopes inside, and
-//! only on demand.
-//! Invariant: the kept state only saves time. The median equals that of all pairs, to the last bit.
-//! Rejected: examining all pairs at each window, keeping the slopes near the median sorted (1.5 KiB a key,
-//! and the median moves out of them every few windows), and a tree of all slopes (28 KiB a key).
+//! Intuition: a rule compares a line with a limit, and the line is nearly always far from the limit, so
+//! bounds on the median slope suffice. When one point is added and one is removed, the slopes between the
+//! other points do not change. So it is enough to count the slopes below the middle third of all slopes and
+//! those inside it. An update computes the 59 slopes of one point instead of all 1,770. While the median is
+//! inside this interval, the ends of the interval bound it. The median itself is searched among the slopes
+//! inside, and only on demand.
+//! Invariant: the counts only save time. The median equals that of all pairs, to the last bit.
+//! Rejected: examining all pairs at each window, keeping the slopes near the median sorted (1.5 KiB per key,
+//! and the median moves out of them every few windows), and a tree of all slopes (28 KiB per key).
 
 use super::{middle, ranked};
 
 /// A time and a value.
 pub(crate) type Point = (f64, f64);
 
-/// The interval reaches one in this many of all slopes beyond the median on each side: a window moves the
-/// median by dozens of ranks out of 1,770.
+/// On each side of the median, the interval contains one in this many of all slopes. That is enough, because
+/// one new window moves the median by dozens of ranks out of 1,770.
 const MARGIN_SHARE: usize = 6;
 
-/// Share of changed points, one in this many, above which a new count is faster than an update.
+/// If more than one in this many points changed, a new count is faster than an update.
 const CHANGED_SHARE: usize = 4;
 
-/// Number of slopes that are computed per block before the slopes inside are copied out.
+/// Number of slopes that are computed per block. Those inside the interval are then copied to the result.
 const AT_ONCE: usize = 32;
 
-/// Some points, and where the median of their slopes lies.
+/// Some points, and an interval that contains the median of their slopes.
 #[derive(Debug, Default)]
 pub(crate) struct Slopes {
     /// Ascending in time.
@@ -149,8 +149,8 @@ impl Counted {
         lower >= self.below && upper - self.below < self.inside
     }
 
-    /// Returns how many of the slopes between a point and the others lie below the interval, and how many
-    /// inside.
+    /// Returns how many of the slopes between `point` and the other points lie below the interval, and how
+    /// many lie inside it.
     fn count(&self, points: &[Point], point: Point) -> (usize, usize) {
         let one = |(below, inside): (usize, usize), other: &Point| {
             let slope = slope(*other, point);
@@ -160,8 +160,8 @@ impl Counted {
         points.iter().fold((0, 0), one)
     }
 
-    /// Returns the slopes of all pairs that are inside the interval. A branch would be unpredictable, so
-    /// each slope is written, and the length only grows if the slope is inside.
+    /// Returns the slopes of all pairs that are inside the interval. A branch per slope would be mispredicted
+    /// often. So each slope is written to the block, and the length grows only if the slope is inside.
     fn inside_of(&self, points: &[Point]) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.inside);
         for (at, point) in points.iter().enumerate() {
@@ -179,7 +179,7 @@ impl Counted {
     }
 }
 
-/// Returns the ranks of the two middle slopes, which may be the same.
+/// Returns the ranks of the two middle slopes, which are equal for an odd number of slopes.
 fn middle_ranks(points: usize) -> Option<(usize, usize)> {
     let all = pairs(points);
     Some((all.checked_sub(1)? / 2, all / 2))
@@ -203,7 +203,7 @@ fn pairs(points: usize) -> usize {
     points * points.saturating_sub(1) / 2
 }
 
-/// Returns the positions of the points that are not among the others; both are ascending in time.
+/// Returns the positions of the points that are not among `others`; both lists are ascending in time.
 fn missing(points: &[Point], others: &[Point]) -> Vec<usize> {
     let mut rest = others.iter().peekable();
     let is_missing = |(_, point): &(usize, &Point)| {
@@ -220,8 +220,8 @@ mod tests {
     use super::*;
 
     /// Goal: the median equals that of all pairs after any sequence of updates.
-    /// Method: noise, coarse noise with many ties, constant values, a jump, quiet noise after loud noise;
-    /// windows without values, and values that change afterwards.
+    /// Method: noise, coarse noise with many ties, constant values, a jump, quiet noise after loud noise.
+    /// Some windows have no values, and some values change afterwards.
     #[test]
     fn the_middle_is_that_of_all_pairs_whatever_was_before() {
         let (mut dice, mut kept, mut anew) = (Dice(8), Slopes::default(), 0);

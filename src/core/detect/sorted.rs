@@ -4,8 +4,8 @@
 //! scan of all values.
 //! Invariant: a result depends on the values alone, not on the order of their arrival. Sums run over the
 //! values in ascending order, in four lanes.
-//! Rejected: keeping such a list from window to window (each window moves all of it, and it is hardly ever
-//! read: see [`super::bounds`]), running sums (they drift).
+//! Rejected: keeping a sorted list from window to window (each new window moves its elements, and the list is
+//! rarely read: see [`super::bounds`]), running sums (they drift).
 
 use super::middle;
 use std::cmp::Ordering;
@@ -97,15 +97,15 @@ impl<T: Number> Sorted<T> {
         }
     }
 
-    /// Returns the distance from `center` that exactly `rank` other values are nearer than. The `rank + 1`
-    /// nearest values are contiguous, so a binary search finds where they begin.
+    /// Returns the distance of rank `rank`, counted from 0, among all distances from `center` in ascending
+    /// order. The `rank + 1` nearest values are contiguous, so a binary search finds where they begin.
     fn distance_of_rank(&self, center: f64, rank: usize) -> f64 {
         let distance = |at: usize| (self.at(at) - center).abs();
         let (mut low, mut high) = (0, self.len() - 1 - rank);
         while low < high {
             let begin = low.midpoint(high);
-            // If the next value after this run is nearer than the run's first value, the run begins too
-            // early.
+            // If the next value after these `rank + 1` values is nearer than the first of them, they begin
+            // too early.
             if center - self.at(begin) > self.at(begin + rank + 1) - center {
                 low = begin + 1;
             } else {
@@ -115,9 +115,9 @@ impl<T: Number> Sorted<T> {
         distance(low).max(distance(low + rank))
     }
 
-    /// Returns mean and standard deviation (n − 1) of the values, clamped to `reach` around `center`. One
-    /// pass in four lanes sums the distances from the centre, so that a small spread around a large mean is
-    /// not lost to rounding.
+    /// Returns mean and standard deviation (denominator n − 1) of the values, clamped to `reach` around
+    /// `center`. One pass in four lanes sums the distances from `center`, so that rounding does not destroy a
+    /// small spread around a large mean.
     pub fn mean_and_deviation(&self, center: f64, reach: f64) -> (f64, f64) {
         let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
         let chunks = self.0.chunks_exact(LANES);

@@ -3,24 +3,26 @@
 //! Formula: Student's t by the regularised incomplete beta function, the Poisson distribution by the
 //! incomplete gamma function (continued fractions and series, Press et al. §6), the normal distribution by
 //! erfc; each to about 1e-12.
-//! Cost: tens of steps; limits are computed once per closed window, not once per evaluation.
+//! Cost: tens of terms of a series; limits are computed once per closed window, not once per evaluation.
 //! Rejected: series expansions of the quantiles alone (1 % off below ten degrees of freedom), a table.
 
 use libm::{erfc, exp, fabs, lgamma, log, sqrt};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Number of terms after which a series or fraction is cut off; they converge within tens of terms.
+/// Number of terms after which a series or fraction is cut off; for the gamma function, 20 times as many.
+/// They converge within tens of terms.
 const STEPS_MAX: usize = 500;
 
 /// Replacement for a denominator near zero, and the relative change below which a fraction has converged.
 const NOTHING: f64 = 1e-300;
 const EXACT: f64 = 1e-15;
 
-/// Maximum number of memoised limits: one for each length of a baseline and number of tests, 40 B each.
+/// Maximum number of memoised limits, 40 B each. There is one for each number of degrees of freedom and each
+/// number of tests.
 const LIMITS_MAX: usize = 4_096;
 
-/// Relative tolerance of a limit: the accuracy of its tail.
+/// Relative tolerance of a limit. The tail probabilities are no more accurate.
 const CLOSE: f64 = 1e-12;
 
 /// P(Z > z) of the standard normal distribution.
@@ -34,9 +36,9 @@ pub(crate) fn student_above(t: f64, freedom: f64) -> f64 {
     if t >= 0.0 { half } else { 1.0 - half }
 }
 
-/// Returns the t that is exceeded with this probability, which is above 0 and at most a half. Newton's
-/// method runs on the logarithm of the tail, which is nearly linear, inside a bracket; it takes about eight
-/// tail evaluations.
+/// Returns the t that is exceeded with this probability, which must be above 0 and at most a half. Newton's
+/// method runs on the logarithm of the tail, which is nearly linear; a bracket contains the result. About
+/// eight evaluations of the tail suffice.
 pub(crate) fn student_limit(probability: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0f64, 1.0f64);
     while student_above(high, freedom) > probability && high < 1e12 {

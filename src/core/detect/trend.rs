@@ -1,4 +1,5 @@
-//! `trend` and `forecast`: how fast a metric rises, where that leads, and whether it is more than noise.
+//! `trend` and `forecast`: how fast a metric rises, when it reaches a limit, and whether the rise is more
+//! than noise.
 //!
 //! Intuition: the median of the slopes between all pairs of windows is robust against outliers. Whether
 //! there is a slope at all is tested by counting how many pairs rise.
@@ -57,8 +58,8 @@ impl Trend {
         Trend::of(&slopes, points.len())
     }
 
-    /// Derives the line from the slopes of this many windows, which [`together`] has grouped if they are
-    /// many; `None` with too few.
+    /// Derives the line from the slopes of this many windows; `None` with too few. Many windows must have
+    /// been grouped by [`together`].
     pub(crate) fn of(slopes: &Slopes, windows: usize) -> Option<Trend> {
         let slope = Some(slopes).filter(|_| windows >= WINDOWS_MIN)?.middle()?;
         Some(Trend::through(slopes.points(), slope, windows))
@@ -136,9 +137,9 @@ impl Between {
     }
 }
 
-/// Reduces the points to hardly more than [`POINTS_MAX`]: neighbours form blocks, and medians represent each
-/// block. Blocks begin at multiples of their length, so that only the first and the last block change from
-/// window to window.
+/// Reduces the points to at most [`POINTS_MAX`] + 1: neighbours form blocks, and the medians of a block's
+/// times and values represent the block. Blocks begin at multiples of their length, so that only the first
+/// and the last block change from window to window.
 pub(crate) fn together(points: &[Point]) -> Cow<'_, [Point]> {
     let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return points.into() };
     if points.len() <= POINTS_MAX {
@@ -246,8 +247,9 @@ mod tests {
         assert_eq!(trend.reaches(9.0, 0.0, (0.0, 0.0)), None);
     }
 
-    /// Anchors at a nominal level of 1 %: with 60 windows 1.3, 1.7 and 1.8 % for correlations of 0, 0.3 and
-    /// 0.6; with 20 windows 0.5, 1.5 and 3.3 %. No anchor is exceeded by more than 15 %.
+    /// Anchors for the share of significant trends in noise, at a nominal level of 1 % and correlations of 0,
+    /// 0.3 and 0.6: 1.3, 1.7 and 1.8 % with 60 windows; 0.5, 1.5 and 3.3 % with 20 windows. No share exceeds
+    /// its anchor by more than 15 %.
     #[test]
     fn the_level_holds_for_correlated_windows() {
         for (windows, r, anchor) in [

@@ -1,10 +1,10 @@
 //! `zscore`, `robust_z`, `upper`, `lower`: distances from the past in units of its spread.
 //!
-//! Formula: z = (x − mean) / sd with n − 1; robust: (x − median) / max(1.4826 MAD, sd / 2, 1 % of the
-//! median); bounds: mean ± k sd. Rejected: a bare MAD, which is zero for metrics that are mostly constant.
-//! With few windows, |z| > 3 is more frequent than a table of the normal distribution says (1.5 % with
-//! twelve), so rules that page an operator should use `regression` or `anomaly`. Cost: one pass over sorted
-//! values per closed window.
+//! Formula: z = (x − mean) / sd with denominator n − 1; robust: (x − median) / max(1.4826 MAD, sd / 2, 1 % of
+//! the median); bounds: mean ± k sd. Rejected: a bare MAD, which is zero for metrics that are mostly
+//! constant. With few windows, |z| > 3 is more frequent than a table of the normal distribution says (1.5 %
+//! with twelve). So rules that page an operator should use `regression` or `anomaly`. Cost: one pass over
+//! sorted values per closed window.
 
 use super::MAD_TO_SIGMA;
 use super::sorted::Sorted;
@@ -48,7 +48,7 @@ impl Reference {
         ratio(value - self.median, self.scale)
     }
 
-    /// Returns the mean plus `k` standard deviations; a negative `k` gives the lower bound.
+    /// Returns the mean plus `k` standard deviations; a negative `k` gives a bound below the mean.
     pub(crate) fn bound(&self, k: f64) -> f64 {
         self.mean + k * self.deviation
     }

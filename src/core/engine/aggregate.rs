@@ -4,8 +4,8 @@
 //! judges everything up to the clock of the slowest partition; until then the partials of the others
 //! wait. So at each grid point a rule over all partitions sees exactly what one partition with all
 //! events would have seen.
-//! Invariant: results depend on the clocks in the partials, never on when the partials arrived. The stamps of
-//! this log have no meaning.
+//! Invariant: results depend on the clocks in the partials and, for a partition that lags by more than
+//! [`LAG_MAX`], on the order of this log. The ingest times of this log's records are ignored.
 //! Rejected: a watermark from event times, because one wrong clock of a producer would move it; waiting
 //! without a timeout, because one partition without an owner would block the rules over all partitions. After
 //! [`LAG_MAX`] the time of a lagging partition is a gap, and rules that read it report unknown.
@@ -20,8 +20,8 @@ use crate::core::vocab::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// A partition that lags the fastest one by more than this is no longer waited for. At most 60 messages of
-/// each other partition, of about 256 KiB each, wait for it.
+/// The aggregate no longer waits for a partition whose clock is this far behind the newest clock. Meanwhile each
+/// other partition reports 60 times (every 10 s), and its messages of up to about 256 KiB wait in memory.
 const LAG_MAX: Span = Span::from_mins(10);
 
 /// The aggregate's state of one partition.
@@ -29,7 +29,7 @@ const LAG_MAX: Span = Span::from_mins(10);
 pub(super) struct Feeder {
     /// The number of its newest message; 0 before the first.
     number: u64,
-    /// How far its log has advanced; `None` before its first grid point is complete.
+    /// The log time up to which its partials have arrived completely; `None` before the first complete set.
     clock: Option<Timestamp>,
     waiting: VecDeque<Partials>,
 }
@@ -86,12 +86,12 @@ impl Engine {
         }
     }
 
-    /// Returns the clock up to which each partition has reported, or is too late to be waited for.
+    /// Returns the time up to which every partition has reported or lags by more than [`LAG_MAX`].
     fn common_clock(&mut self) -> Option<Timestamp> {
         let clocks = || self.feeders.iter().filter_map(|feeder| feeder.clock);
         let newest = clocks().max()?;
-        // A partition that has not reported yet counts from the engine's time; before the engine has begun,
-        // from just before the earliest waiting partials.
+        // The clock of a partition that has not reported yet is assumed to be the engine's time. Before the
+        // engine has begun, it is assumed to be `PARTIALS_EVERY` before the earliest waiting partials.
         let first =
             self.feeders.iter().filter_map(|feeder| feeder.waiting.front()).map(|one| one.clock).min();
         let unheard = if self.timeline.has_begun() { self.timeline.now() } else { first? - PARTIALS_EVERY };
@@ -109,7 +109,8 @@ impl Engine {
         };
         while let Some((clock, from)) = next(&self.feeders) {
             let Some(partials) = self.feeders[from].waiting.pop_front() else { break };
-            // A grid point reads only what came before it, so these partials count for the one at `clock`.
+            // A grid point reads only data that arrived before it. Time stops 1 ms before `clock`, so that the
+            // grid point at `clock` reads these partials.
             self.reach(clock - Span::MILLISECOND, out);
             self.merge_partials(partials);
         }
@@ -122,13 +123,14 @@ impl Engine {
             self.begin(at);
         }
         if at > self.timeline.now() {
-            // No limit of windows is needed: only `record:` series have any here.
+            // The number of windows is not limited, because in the aggregate only `record:` series have windows.
             let _ = self.advance(at, out, usize::MAX);
             self.timeline.advance_to(at);
         }
     }
 
-    /// Marks the time as missing if any partition has not reported up to `until`.
+    /// Marks the time from `since` to `until` as lost and interrupted if a partition has not reported up to
+    /// `until`.
     fn note_laggards(&mut self, since: Timestamp, until: Timestamp) {
         let is_late = |feeder: &Feeder| feeder.clock.is_none_or(|clock| clock < until);
         if since > Timestamp::MIN && until > since && self.feeders.iter().any(is_late) {
@@ -152,7 +154,7 @@ impl Engine {
 
     fn merge_partial(&mut self, part: Partial) {
         let Some(view) = self.views.by_id(part.view) else {
-            // The partial was gathered for a view that is not in the current rule set, or not yet.
+            // The partial was gathered for a view that is no longer, or not yet, in this rule set.
             self.counters.partials_unread += 1;
             return;
         };

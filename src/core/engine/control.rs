@@ -120,9 +120,10 @@ impl Engine {
         next.rules.iter().map(|rule| kept.remove(&rule.id).unwrap_or_default()).collect()
     }
 
-    /// Ends the alerts of a rule that was removed or whose expression changed. With `levels`, the severities
-    /// before and after a change, only the alerts at a removed level end; if the rule `turns` into a shadow or
-    /// is one no longer, all that fire, because an episode is published as a whole or not at all.
+    /// Ends the alerts of a rule that was removed or whose expression changed. If `levels` is given (the
+    /// severities before and after the change), only alerts at a removed level end. If `turns` is true (the rule
+    /// becomes a shadow rule or stops being one), all firing alerts end, too, because an episode is published as
+    /// a whole or not at all.
     fn end_alerts(
         &mut self,
         place: usize,
@@ -143,7 +144,7 @@ impl Engine {
             if let Some(change) = instance.end_by_rule() {
                 self.publish(place, rule, key, change, &before, now, out);
             }
-            // The rule may stay in another form: it judges the key anew.
+            // The rule may stay with other levels or as a shadow rule, so a timer makes it judge the key again.
             let state = self.states.rule_mut(place);
             state.baseline_freeze.end(key, before.firing().is_some().then_some(now));
             state.prepare_timer(key, now);

@@ -1,9 +1,8 @@
 //! Explanations: why an alert fires or not, what a rule observes of a key, and what suppresses the alert.
 //!
-//! Invariant: an explanation changes no state at any time, and it shows the observation on which the next
-//! grid point would decide.
-//! Rejected: keeping the evidence of every evaluation, because that is a thousand rules over a hundred
-//! thousand keys for the one that an operator asks about.
+//! Invariant: an explanation changes no state. It evaluates the rule as of the newest grid point.
+//! Rejected: keeping the evidence of every evaluation, because a thousand rules over a hundred thousand keys
+//! would be stored for the one pair that an operator asks about.
 
 use super::Engine;
 use super::suppress::label;
@@ -42,7 +41,7 @@ pub struct Explanation {
     pub inputs: Vec<Input>,
     pub baseline: Baseline,
     pub window: Window,
-    /// Everything that suppresses its notification, or would suppress it.
+    /// Everything that suppresses the alert's notification, or would suppress it if the alert fired.
     pub suppressed_by: Vec<Suppressed>,
     /// The alert as the list of active alerts shows it.
     pub alert: Option<Transition>,
@@ -257,7 +256,8 @@ impl Explained<'_> {
         }
     }
 
-    /// Describes whether a level is met, by the value and its threshold if their comparison agrees.
+    /// Describes whether a level is met. The text shows the value and its threshold if comparing them gives the
+    /// same answer, else the whole expression.
     fn compared(&self, at: usize, is_met: bool) -> String {
         let (rule, level) = (self.rule, &self.rule.levels[at]);
         let display = Display::new(self.value(), rule.unit.as_ref(), &level.threshold, rule.limit(at));

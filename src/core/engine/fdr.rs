@@ -1,11 +1,11 @@
-//! Rules with many keys: which of their unusual keys to believe (control of the false discovery rate).
+//! Control of the false discovery rate: decides which unusual keys of a rule with many keys are significant.
 //!
 //! Intuition: among ten thousand quiet keys, some pass any limit each minute. So a rule with many keys
-//! observes all due keys of a grid point before it opens an alert for any of them.
-//! Invariant: keys that are pending or firing are judged by their own limit. A key that is not believed is
-//! judged again with the largest believed chance as its limit, so its value shows that it is not significant.
+//! observes all due keys of a grid point, and compares their p-values, before it opens an alert for any of them.
+//! Invariant: keys that are pending or firing are judged by their own limit. A key whose p-value is not
+//! significant is judged again with the largest significant p-value as its limit, so its published value agrees.
 //! Level: the stated share of false alerts among those published, but at most one false alert a day over all
-//! keys. A rule looks once a pane, so each look may err with probability pane / 24 h.
+//! keys. A rule evaluates once per pane, so each evaluation may err with probability pane / 24 h.
 //! Rejected: a limit for each key, because its false alarms grow with the keys; looking only at the keys of
 //! one window, because each window then has its own false alarms.
 
@@ -23,11 +23,11 @@ use std::collections::BTreeMap;
 /// False alerts a day that all quiet keys of one rule together may cause.
 const FALSE_A_DAY: f64 = 1.0;
 
-/// The chance of each unusual key of one rule when it was last observed.
+/// The p-value of each unusual key of one rule, from its last evaluation.
 pub(super) type Chances = BTreeMap<KeyId, f64>;
 
 impl Engine {
-    /// Returns the share of a rule's alerts that may be due to chance, if its keys are judged together.
+    /// Returns the false discovery rate that a rule accepts; `None` if its keys are judged separately.
     pub(super) fn shared_share(&self, rule: &Rule) -> Option<f64> {
         let keys = self.keys_read(rule);
         match rule.fdr {
@@ -41,7 +41,9 @@ impl Engine {
         self.views.of(&rule.views).filter(|view| !view.spec.per_version).map(View::len).max().unwrap_or(0)
     }
 
-    /// Observes again the met keys that are not believed, once all due keys were observed.
+    /// Evaluates again, with a stricter limit, each key whose condition is met but whose p-value is not
+    /// significant among all keys. It runs after all due keys were observed, because significance depends on the
+    /// p-values of all keys.
     pub(super) fn judge_unbelieved(
         &mut self,
         place: usize,
@@ -62,8 +64,8 @@ impl Engine {
         }
     }
 
-    /// Stores the chance of a key if it is below 1. Other keys can neither be believed nor make
-    /// others believable.
+    /// Stores the p-value of a key if it is below 1. A p-value of 1 is never significant and makes no other
+    /// key significant.
     pub(super) fn note_p_value(&mut self, place: usize, Observed { key, notes, .. }: &Observed) {
         let chances = &mut self.states.rule_mut(place).chances;
         match notes.chance_of_all().filter(|chance| *chance < 1.0) {
@@ -72,7 +74,7 @@ impl Engine {
         };
     }
 
-    /// Returns the largest chance that is believed; 0 if none is.
+    /// Returns the largest significant p-value (Benjamini–Hochberg); 0 if none is significant.
     fn believed(&self, place: usize, rule: &Rule, share: f64) -> f64 {
         let mut chances: Vec<f64> = self.states.rule(place).chances.values().copied().collect();
         let panes = self.views.of(&rule.views).filter_map(|view| match view.spec.kind {

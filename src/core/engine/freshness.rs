@@ -17,13 +17,14 @@ use crate::core::view::{self, ViewKind};
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 
-/// Time without input after which an alert reports it: as long as a pending alert may be unknown.
+/// Time without input after which an alert reports that it has no data. It equals the least time for which a
+/// pending alert may stay unknown.
 const AWAY_MAX: Span = Span::from_mins(5);
 
 impl Engine {
-    /// Returns the time of the newest input of a key, once there was none for five minutes. `lacks`
-    /// is why the value is unknown now. If data is missing, the operand without data counts,
-    /// however fresh the others.
+    /// Returns the time of the newest input of a key, once there was none for five minutes. `lacks` is why the
+    /// value is unknown now. If it is unknown because an operand has no data, the newest input of that operand
+    /// counts, however fresh the other operands are.
     pub(super) fn no_data_since(
         &self,
         rule: &Rule,

@@ -1,4 +1,4 @@
-//! Sending of partials: what this partition reports to the rules that span partitions.
+//! Sending of partials: this partition sends the aggregate the data that rules across partitions read.
 
 use super::Engine;
 use crate::core::effect::Effects;
@@ -19,7 +19,7 @@ pub(super) struct PendingPartials {
 }
 
 impl Engine {
-    /// Notes a span that no owner wrote, or whose content is unknown. It counts for no timer.
+    /// Records a span in which no owner wrote to the log, or whose content is unknown. Timers exclude the span.
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
         self.timeline.interrupt(from, to);
         if self.views.is_gathering() {
@@ -40,7 +40,7 @@ impl Engine {
         self.views.is_gathering().then(|| self.pending_partials.due.unwrap_or(self.timeline.now()))
     }
 
-    /// Sends what was gathered and the clock of the log, at the first grid point of each ten seconds.
+    /// Sends the gathered data and the clock of the log, at the first grid point of each ten seconds.
     pub(super) fn send_partials(&mut self, at: Timestamp, out: &mut Effects) {
         if !self.views.is_gathering() || self.pending_partials.due.is_some_and(|due| at < due) {
             return;
@@ -67,7 +67,7 @@ impl Engine {
         out.partials.push(partials);
     }
 
-    /// Takes what one view gathered, in key order.
+    /// Takes the data that one view gathered since the last partials, in key order.
     fn gathered(&mut self, view: u32) -> Vec<Partial> {
         let view = self.views.at_mut(view);
         let ViewKind::Gathering { of, .. } = view.spec.kind else { return Vec::new() };

@@ -68,7 +68,8 @@ impl Engine {
         if let ([view], None) = (views, &timers) {
             return due.views.get(view).cloned().unwrap_or_default();
         }
-        // The keys of per-version views are no keys of the rule; their series feed its other views, too.
+        // Keys of per-version views have an additional `version` label, so they are not keys of the rule. Their
+        // series also feed the rule's other views.
         let views = views.iter().filter(|view| !self.views.at(**view).spec.per_version);
         let changed = views.filter_map(|view| due.views.get(view)).flatten().copied();
         let mut keys: Vec<KeyId> = changed.chain(timers.into_iter().flatten()).collect();
@@ -76,7 +77,7 @@ impl Engine {
         keys
     }
 
-    /// Takes the changed keys of a view as due, and marks them in the views that this one feeds.
+    /// Moves the changed keys of a view to `due`, and marks them as changed in the views that this one feeds.
     fn take_dirty(&mut self, view: u32, due: &mut Due) {
         let mut keys = self.views.take_dirty(view);
         if keys.is_empty() {

@@ -220,7 +220,8 @@ impl Engine {
         Ok(place)
     }
 
-    /// Forgets the meaning of a decoder's numbers, because the decoder has restarted its table.
+    /// Forgets the series that a decoder's `SeriesRef` numbers stand for, because the decoder has restarted its
+    /// table of numbers.
     pub fn forget_decoder(&mut self, decoder: usize) {
         self.measures.forget_decoder(decoder);
     }
@@ -316,7 +317,8 @@ enum Increment {
     By(f64),
 }
 
-/// Returns what a point of a cumulative counter adds. After a decrease (a counter reset) that is the value.
+/// Returns the increment of a cumulative counter since its previous point. After a decrease (a counter reset),
+/// the increment is the value itself.
 fn increment(counter: &mut Option<(Timestamp, f64)>, time: Timestamp, value: f64) -> Increment {
     match counter.replace((time, value)) {
         None => Increment::First,

@@ -1,9 +1,9 @@
 //! The read-only view of the engine that servers and pages get.
 //!
-//! Intuition: an answer to a question must not depend on who asked before, nor change what the log says. Some
-//! answers are computed as a grid point computes them, which fills caches, so they need the engine exclusively
-//! although they change nothing of its state. Invariant: through this view no record can be applied; the
-//! snapshot of the engine is the same before and after each of its methods.
+//! Intuition: a query must not depend on earlier queries, nor change what follows from the log. Some queries
+//! evaluate rules as a grid point does. This fills caches, so it needs `&mut Engine` although it changes no state.
+//! Invariant: through this view no record can be applied; the snapshot of the engine is the same before and
+//! after each of its methods.
 //! Rejected: `&mut Engine` for readers (any handler could apply a record), and caches behind locks (the grid
 //! point would pay for them).
 
@@ -13,8 +13,8 @@ use crate::core::alert::Transition;
 use crate::core::vocab::key::Key;
 use std::ops::Deref;
 
-/// An engine between two records, for reading. It has all methods of the engine that need no exclusive access,
-/// and the ones here.
+/// An engine between two records, for reading. It has the methods of [`Engine`] that take `&self`, and the
+/// methods below.
 ///
 /// A reader cannot apply a record:
 ///
@@ -49,7 +49,7 @@ impl<'a> Inspect<'a> {
         Inspect(engine)
     }
 
-    /// Explains one rule for one key, as of now.
+    /// Explains one rule for one key, as of the newest grid point.
     pub fn explain(&mut self, rule: &str, key: &Key) -> Result<Explanation, Unexplained> {
         self.0.explain(rule, key)
     }
@@ -65,8 +65,8 @@ impl<'a> Inspect<'a> {
         self.0.active_shadows()
     }
 
-    /// Returns the active alerts of the rules from place `from` on, and the place at which the next page
-    /// begins. A page ends with the rule that brings it to `max` alerts. Unless `is_shadow`, the first page
+    /// Returns the active alerts of the rules from index `from` on, and the index of the first rule of the next
+    /// page. A page ends after the rule with which it reaches `max` alerts. Unless `is_shadow`, the first page
     /// also holds the alerts about the log itself.
     pub fn active_page(
         &mut self,

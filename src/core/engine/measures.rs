@@ -1,8 +1,9 @@
 //! The series, their windows, and what is due for them: seals, corrections, reviews.
 //!
 //! Intuition: a value goes into the window of its minute, and each window is sealed once, at a time that is known
-//! when it opens. Invariant: each open window has one entry among the seals, so it is sealed at its due time,
-//! finer sizes first; a sealed window only changes through a correction.
+//! when it opens.
+//! Invariant: each open window has one entry in `seals`, the schedule of due times. So it is sealed at its due
+//! time, finer sizes first; a sealed window only changes through a correction.
 //! Rejected: a walk over all series at each instant, because most of them have no window to seal.
 
 use super::Handled;
@@ -33,7 +34,7 @@ pub(super) const LOST: Outcome = Outcome::Refused(Refusal::BadEvent);
 #[derive(Debug)]
 pub(super) struct Measures {
     series: SeriesTable,
-    /// Cache by decoder, by number: the series of a `SeriesRef`.
+    /// Cache of the series of each `SeriesRef`, by decoder and by number within the decoder.
     slots: Vec<Vec<Option<SeriesSlot>>>,
     seals: Seals,
     corrections: Corrections,
@@ -42,7 +43,7 @@ pub(super) struct Measures {
     touched: Option<Vec<u32>>,
     /// Start of the minute of the event processed last; only a cache.
     minute: Timestamp,
-    /// Reused buffer for the values of one run of samples; it saves an allocation per run.
+    /// Reused buffer for consecutive samples of one series that fall into one pane; it saves an allocation.
     run: Vec<Sample>,
     /// Time after the end of a window in which its events are on time.
     allowed_lateness: Span,
@@ -121,7 +122,7 @@ impl Measures {
         known.filter(|place| self.series.at(*place).is_some())
     }
 
-    /// Remembers the series of a `SeriesRef`, one of `count` that its decoder has found.
+    /// Caches the series of a `SeriesRef`. `count`: the number of series that its decoder knows.
     pub(super) fn remember(&mut self, who: SeriesRef, count: usize, place: SeriesSlot) {
         if self.slots.len() <= who.decoder() {
             self.slots.resize_with(who.decoder() + 1, Vec::new);
@@ -133,7 +134,7 @@ impl Measures {
         slots[who.place()] = Some(place);
     }
 
-    /// Forgets the meaning of a decoder's numbers.
+    /// Forgets the series that a decoder's numbers stand for.
     pub(super) fn forget_decoder(&mut self, decoder: usize) {
         if let Some(slots) = self.slots.get_mut(decoder) {
             slots.clear();
@@ -150,7 +151,7 @@ impl Measures {
         self.minute
     }
 
-    /// Lends the buffer for the values of a run.
+    /// Takes the buffer for samples, emptied. [`Self::give_run`] returns it.
     pub(super) fn take_run(&mut self) -> Vec<Sample> {
         let mut run = std::mem::take(&mut self.run);
         run.clear();
@@ -279,7 +280,7 @@ impl Measures {
         self.corrections.values()
     }
 
-    /// Adds a correction of a snapshot.
+    /// Adds a correction from a snapshot.
     pub(super) fn restore_correction(&mut self, key: WindowKey, part: Pane) {
         self.corrections.insert((key.size, key.series.id, key.start), (key, part));
     }

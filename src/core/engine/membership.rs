@@ -1,4 +1,4 @@
-//! Which series there are and which views they feed: series join views, and are forgotten.
+//! Membership of series: a new series joins the views that read it, and a silent series is forgotten.
 
 use super::Engine;
 use crate::core::alert::Instance;
@@ -37,7 +37,7 @@ impl Engine {
         self.timeline.wake();
     }
 
-    /// Subscribes all series to the views, both to new views and again to those that stayed.
+    /// Subscribes all series again after a change of the rule set, to new views and to those that stayed.
     pub(super) fn resubscribe(&mut self) {
         self.views.forget_members();
         let slots: Vec<u32> = self.measures.series().iter().map(|(slot, _)| slot).collect();
@@ -50,7 +50,8 @@ impl Engine {
         self.views.drop_empty();
     }
 
-    /// Subscribes each series to the groups that it feeds, without changing the groups.
+    /// Subscribes each series of a restored engine to the groups that it feeds. The groups are in the snapshot,
+    /// so they do not change.
     pub(super) fn find_subscriptions(&mut self) {
         let slots: Vec<u32> = self.measures.series().iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -114,7 +115,8 @@ impl Engine {
             }
         }
         if self.counters.series_forgotten > before {
-            // A source that sends nothing any more has no event that would expire its ids.
+            // Event ids expire when their source sends another event. A silent source sends none, so its ids are
+            // removed here.
             self.duplicates.shrink(at, self.limits.duplicate_window);
         }
     }
@@ -134,7 +136,7 @@ impl Engine {
         let windows = subscriptions.iter().map(|s| match self.views.at(s.view).spec.kind {
             ViewKind::Trailing { window, history, .. } => window + history,
             ViewKind::Baseline { window, period, .. } => window + period,
-            // The data of a version stays after its series is forgotten.
+            // The view keeps the data of a version after its series is forgotten, so `window` is enough.
             ViewKind::Deploys { window, .. } => window,
             ViewKind::Newest => Span::ZERO,
             ViewKind::Gathering { kept, .. } => kept,

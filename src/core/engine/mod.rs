@@ -63,7 +63,8 @@ pub struct Engine {
     duplicates: Duplicates,
     runs: Tracker,
     gauges: BTreeMap<Arc<str>, records::Gauges>,
-    /// The rule set in force. It is replaced as a whole, so whoever walks over it may hold it meanwhile.
+    /// The rule set in force. It is replaced as a whole, so a loop over the rules may hold a clone of the `Arc`
+    /// while it changes the engine.
     rules: Arc<RuleSet>,
     views: Views,
     states: States,
@@ -164,8 +165,7 @@ impl Engine {
             Body::Events(events) => self.ingest(record, events, directory, out),
             Body::Tick => self.timeline.note_tick(),
             Body::Control(control) => self.control(control, out),
-            // If the first record is a gap, this engine had read none of the lost records and
-            // reports nothing.
+            // A gap as the first record is not reported, because no earlier state depends on the lost records.
             Body::Gap(from, to) if was_begun => self.tell_gap(from, to, out),
             Body::Poison => {
                 self.counters.count(Outcome::Refused(Refusal::BadPayload), 1);
@@ -177,8 +177,8 @@ impl Engine {
         Handled::Wholly
     }
 
-    /// Returns when the owner should append a tick if no record comes before; `None`: never. The aggregate
-    /// needs no ticks, because its time comes from the clocks of the partitions.
+    /// Returns when the log's owner should append a tick if no record arrives before then; `None` if no tick is
+    /// needed. The aggregate needs no ticks, because its time comes from the clocks of the partitions.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.next_due().filter(|_| !self.limits.partition.is_aggregate())
     }
@@ -231,7 +231,8 @@ impl Engine {
     }
 
     /// Iterates over all open windows, ordered by size, id, start. Each includes its open windows of finer
-    /// size. They are made one by one, because all of them together take twice the memory of the engine.
+    /// size. The panes are built series by series, because all of them together take twice the memory of the
+    /// engine.
     pub fn open_windows(&self) -> impl Iterator<Item = (WindowKey, Pane)> + '_ {
         let mut slots: Vec<(u64, u32)> =
             self.series().iter().map(|(slot, series)| (series.info.id, slot)).collect();
@@ -262,8 +263,8 @@ impl Engine {
         self.declare_series();
     }
 
-    /// Notes an interruption of the log if a record comes long after the due wake-up: no owner
-    /// appended a tick.
+    /// Records an interruption of the log if a record arrives more than `tick_gap` after the due wake-up: no
+    /// owner was there to append a tick.
     fn note_interruption(&mut self, at: Timestamp) {
         if !self.timeline.has_ticks() {
             return;

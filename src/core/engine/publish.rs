@@ -29,7 +29,7 @@ impl Engine {
         out: &mut Effects,
     ) {
         let Some(now) = self.states.rule(place).instances.get(&key).cloned() else { return };
-        // A terminal change leaves no firing state, so the state before the step is the one that ended.
+        // A terminal change removes the firing state, so the firing state from before the step is published.
         let (Some(firing), instance) = (match now.firing() {
             Some(firing) => (Some(firing), &now),
             None => (before.firing(), before),
@@ -68,7 +68,7 @@ impl Engine {
         self.states.rule(place).flaps.get(&key).is_some_and(|flaps| flaps.is_flapping)
     }
 
-    /// Observes the key again, this time with the evidence of what was read.
+    /// Evaluates the key again to collect evidence, which the first evaluation skips to save time.
     pub(super) fn evidence(&mut self, place: usize, rule: &Rule, key: KeyId, at: Timestamp) -> Notes {
         let notes = Notes::with_evidence();
         self.observe_rule(place, rule, key, at, notes).1
@@ -259,7 +259,7 @@ fn state_of(change: Change, firing: &Firing) -> State {
         Change::Resolved => State::Resolved,
         Change::Stale(_) => State::Stale,
         _ if firing.ack.is_some() => State::Acknowledged,
-        // A step after the first was taken.
+        // An escalation step after the first was taken.
         _ if firing.steps > 1 => State::Escalated,
         _ => State::Firing,
     }

@@ -2,9 +2,9 @@
 //!
 //! Intuition: the reason of a transition states what changed; the reason of an active alert states
 //! what holds now.
-//! Invariant: each text is true for the state that it describes. An end never repeats that the limit is
-//! passed. An unknown condition is not reported as known. A condition of several parts is not described by
-//! one comparison that does not hold.
+//! Invariant: each text is true for the state that it describes. The text of an ended alert does not claim that
+//! the limit is still passed. An unknown condition is not reported as known. A condition of several parts is not
+//! described by a comparison that does not hold.
 //! Rejected: one sentence for all states, because it reports that an ended condition continues.
 
 use crate::core::alert::display::clock;
@@ -83,7 +83,8 @@ impl ReasonInput<'_> {
         format!("value {}", self.display.value)
     }
 
-    /// States that the condition is met, by the value and its threshold unless that comparison is false.
+    /// States that the condition is met. The text shows the value and its threshold, unless comparing them gives
+    /// false.
     fn met(&self) -> String {
         let threshold = &self.display.threshold;
         match (self.value, self.display.holds()) {
@@ -109,7 +110,8 @@ impl ReasonInput<'_> {
         match (self.value, self.display.holds()) {
             (None, _) => format!("{} is no longer met", self.expr()),
             (Some(_), Some(true)) => format!("{} is no longer met, {}", self.expr(), self.value()),
-            // An unknown value counted as met, so the value itself may never have been past its threshold.
+            // With `on_unknown: fire` an unknown value counts as met. So the value may never have been past its
+            // threshold, and "no longer" could be false.
             (Some(_), _) if self.rule.on_unknown == OnUnknown::Fire => {
                 format!("{} is not {threshold}", self.value())
             }
@@ -161,7 +163,7 @@ impl ReasonInput<'_> {
 
     fn unknown_now(&self, reason: Unknown) -> String {
         let end = match (self.rule.on_unknown, reason) {
-            // No end is announced, because suspended or interrupted time does not count towards it.
+            // The text announces no end as stale, because suspended or interrupted time does not count towards it.
             (_, Unknown::Suspended | Unknown::LogInterrupted) => String::new(),
             (OnUnknown::ClearAfter(span), _) => {
                 format!("; it ends as stale when that has been so for {span}")

@@ -1,7 +1,8 @@
-//! `record:` series and the live gauges of pipelines: values that the engine itself observes.
+//! `record:` series and the live gauges of pipelines: values that the engine itself produces.
 //!
-//! The engine observes both when they change and at least every `record_interval`. It stamps the values 1 ms
-//! before the grid point, so that a rule at the same grid point sees them.
+//! The engine emits a value when it changes, and repeats it every `record_interval`; gauges are repeated only
+//! while a run is in flight. The values are stamped 1 ms before the grid point, so that a rule at the same grid
+//! point sees them.
 
 use super::grid::Due;
 use super::{Engine, Owner};
@@ -34,7 +35,7 @@ pub(super) struct RecordState {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gauges {
     emitted: BTreeMap<(String, Labels), f64>,
-    /// When all gauges are repeated; `None` while nothing is in flight.
+    /// When all gauges are repeated; `None` while no run is in flight.
     repeat_at: Option<Timestamp>,
 }
 
@@ -127,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// Returns when the gauges of a pipeline are repeated next.
+    /// Returns the earliest time at which the gauges of any pipeline are repeated.
     pub(super) fn next_gauge(&self) -> Option<Timestamp> {
         self.gauges.values().filter_map(|gauges| gauges.repeat_at).min()
     }

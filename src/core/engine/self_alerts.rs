@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Such an alert stays active for this long after its newest cause. By then the last 1m window that a gap may
-/// make incomplete is sealed.
+/// An alert about the log stays active for this long after its newest cause. By then the last 1m window that a
+/// gap may make incomplete is sealed.
 const SHOWN_FOR: Span = Span::from_mins(10);
 
 /// The rule about lost records.
@@ -65,7 +65,7 @@ impl Engine {
         self.note_lost(since, at);
         self.runs.lose(at);
         if self.timeline.has_begun() {
-            // The content of the gap is unknown, so its time counts for no timer.
+            // The content of the gap is unknown, so timers exclude its time.
             self.interrupt(since, at);
         }
     }
@@ -170,7 +170,7 @@ impl Engine {
         self.tell_own(told, out);
     }
 
-    /// Publishes an alert. If one of the same rule and subject is active, that one is prolonged instead.
+    /// Publishes an alert. If an alert of the same rule and subject is active, its end is postponed instead.
     fn tell_own(&mut self, told: Announcement, out: &mut Effects) {
         let until = (self.timeline.now() + SHOWN_FOR).ceil(self.timeline.interval());
         let alert = OwnAlert {
@@ -240,8 +240,8 @@ impl Engine {
     }
 
     /// Ends alerts after the loss of records that an earlier owner had read. `told` holds the last transition
-    /// of each alert that this owner published. The fate of these alerts is unknown, so the active ones end
-    /// as stale, neither firing nor recovered. All rules start with empty state.
+    /// of each alert that the earlier owner published. Whether these alerts still fire is unknown, so the active
+    /// ones end as stale. All rules start with empty state.
     pub fn lose_alerts(&mut self, told: &[Transition], out: &mut Effects) {
         self.states.clear_rules();
         self.self_alerts.clear();
@@ -251,7 +251,7 @@ impl Engine {
             out.transitions.push(alert.clone().lost(self.timeline.now()));
         }
         self.timeline.wake();
-        // An alert that begins in the same instant would be the same alert.
+        // A new gap alert that begins at the same grid point would have the same id as the one that just ended.
         let begins_at = self.timeline.now().ceil(self.timeline.interval());
         if told.iter().any(|alert| &*alert.rule == GAP && alert.started_at >= begins_at) {
             return;

@@ -1,7 +1,7 @@
 //! Snapshots: the engine as plain data, and its restoration.
 //!
 //! Invariant: `restore(snapshot)` continues exactly as the original would. The snapshot holds everything that
-//! any output depends on; indexes, caches and the meaning of decoders' numbers are rebuilt. Equal logs give
+//! any output depends on. Indexes, caches and the series behind each `SeriesRef` are rebuilt. Equal logs give
 //! equal snapshots, byte for byte, because every map in a snapshot is ordered.
 
 use super::aggregate::Feeder;

@@ -1,8 +1,8 @@
 //! The state of each rule and record: alerts, what they remember, and their timers.
 //!
-//! Invariant: each key of a rule or record has at most one timer, kept with its state; the table of all timers, which
-//! finds the next one, follows from these. A timer that wakes a key without being its own, because the key has lost
-//! its series, stands in the table alone.
+//! Invariant: each key of a rule or record has at most one timer of its own, stored with its state. The table of all
+//! timers, which finds the next one, is built from these. A key that lost its series gets an additional entry in
+//! the table only, and keeps its own timer.
 
 use super::fdr::Chances;
 use super::records::RecordState;
@@ -42,7 +42,7 @@ pub(super) struct RuleState {
     pub(super) capped: BTreeSet<KeyId>,
     /// The due time of each key's timer in the engine's timer table.
     timers: BTreeMap<KeyId, Timestamp>,
-    /// The chance of each unusual key, if the rule judges its keys together.
+    /// The p-value of each unusual key, if the rule controls the false discovery rate.
     pub(super) chances: Chances,
 }
 
@@ -52,7 +52,7 @@ impl RuleState {
         self.instances.contains_key(&key) || self.timers.contains_key(&key) || self.flaps.contains_key(&key)
     }
 
-    /// Drops everything that was learned about a key, but not its alert.
+    /// Drops everything that was learned about a key. Its alert and its timer stay.
     pub(super) fn forget(&mut self, key: KeyId) {
         self.shares.forget(key);
         self.baseline_freeze.forget(key);
@@ -115,7 +115,7 @@ impl States {
         }
     }
 
-    /// Wakes a key of a rule at a grid point, besides its timer.
+    /// Schedules an evaluation of a key at a grid point, in addition to the key's own timer.
     pub(super) fn wake(&mut self, rule: usize, key: KeyId, at: Timestamp) {
         self.timers.insert((at, Owner::Rule(rule as u32), key));
     }
@@ -138,7 +138,7 @@ impl States {
         }
     }
 
-    /// Takes the states, to be handed on to another rule set.
+    /// Takes the states of all records, so that another rule set can take them over.
     pub(super) fn take_records(&mut self) -> Vec<RecordState> {
         std::mem::take(&mut self.records)
     }

@@ -1,9 +1,8 @@
 //! Suppression: maintenance windows and silences begin and end, inhibition is decided, alerts are marked.
 //!
 //! Invariant: suppression is decided once per grid point, after all rules, so the order of rules does not
-//! matter. The first transition of an alert already states what suppresses it. An alert is compared with all
-//! mutes when it changes or they do; otherwise its mark stands, because mutes and labels are those of the
-//! previous grid point.
+//! matter. The first transition of an alert already states what suppresses it. An alert is matched against all
+//! mutes only if the alert or a mute has changed; otherwise the result of the previous grid point is still valid.
 
 use super::Engine;
 use crate::core::alert::{Change, Transition};
@@ -19,7 +18,7 @@ use crate::core::vocab::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The kind of a cause by which another alert inhibits this one.
+/// The [`Suppressed`] kind of an alert that another alert inhibits.
 const INHIBITION: &str = "inhibition";
 
 /// A firing alert as matchers see it.
@@ -72,8 +71,9 @@ pub(super) fn label<'a>(
 }
 
 impl Engine {
-    /// Begins and ends maintenance windows and silences. If anything changes while a suspension begins, is in
-    /// force or ends, all keys are marked, so that they are judged again or no longer.
+    /// Begins and ends maintenance windows and silences. If a maintenance window with `mode: suspend` begins, is
+    /// in force or ends while mutes change, all keys are marked as changed, because each of them may have become
+    /// suspended or may be judged again.
     pub(super) fn turn_mutes(&mut self, at: Timestamp) -> Turned {
         let was_suspended = self.mutes.has_suspended();
         let turned = self.mutes.turn(&self.rules.maintenance, at);
@@ -99,11 +99,11 @@ impl Engine {
         self.mutes.is_suspended(|name| label((rule, key, pipeline), severity, name))
     }
 
-    /// Marks the alerts with what suppresses them. Transitions from index `begun` on belong to
+    /// Stores in each firing alert the cause that suppresses it. Transitions from index `begun` on belong to
     /// this grid point.
     pub(super) fn settle_mutes(&mut self, at: Timestamp, begun: usize, turned: Turned, out: &mut Effects) {
-        // Without inhibitions and mutes no alert is suppressed; the last change of mutes has
-        // removed the marks.
+        // Without inhibition rules and mutes no alert is suppressed. The causes of earlier mutes were removed when
+        // the last mute ended.
         let is_quiet = self.rules.inhibits.is_empty() && !self.mutes.has_any();
         if !turned.is_any && (is_quiet || out.transitions.len() == begun) {
             return;
@@ -149,8 +149,8 @@ impl Engine {
         all
     }
 
-    /// Marks one alert: in its transitions of this grid point, and if its suppression began or ended, in a
-    /// transition of its own.
+    /// Writes the suppression cause of one alert into its transitions of this grid point. If the suppression
+    /// began or ended, a separate transition is published.
     fn mark(&mut self, seen: &FiringAlert<'_>, cause: Option<Suppressed>, at: Timestamp, out: &mut Effects) {
         let is_new = seen.told.iter().any(|place| out.transitions[*place].seq == 0);
         let state = self.states.rule_mut(seen.place);

@@ -1,7 +1,7 @@
 //! The engine's time: how far the log has advanced, the next grid point with work, and the time that is missing.
 //!
 //! Intuition: only records advance time, and rules are evaluated at grid points, the multiples of the evaluation
-//! interval. Whoever has work for a grid point wakes it; a grid point without work is not visited.
+//! interval. Code that has work for a grid point schedules it; a grid point without work is skipped.
 //! Invariant: `now` never decreases.
 
 use crate::core::gap::Gaps;
@@ -80,7 +80,7 @@ impl Timeline {
         !std::mem::replace(&mut self.is_underway, true)
     }
 
-    /// Notes that time has advanced as far as the record demands.
+    /// Notes that time has advanced to the record's time, so the record can be applied.
     pub(super) fn arrive(&mut self) {
         self.is_underway = false;
     }
@@ -110,17 +110,17 @@ impl Timeline {
         self.grid_due = self.grid_due.min(at);
     }
 
-    /// Takes the due grid point. Work that it schedules sets the next one.
+    /// Clears the due grid point before its work runs. That work schedules the next one.
     pub(super) fn take_grid(&mut self) {
         self.grid_due = Timestamp::MAX;
     }
 
-    /// Sets the grid point that follows, rounded up to the grid; `None`: there is nothing to do.
+    /// Sets the next grid point, rounded up to the grid; `None` if no work is due.
     pub(super) fn plan(&mut self, next: Option<Timestamp>) {
         self.grid_due = next.map_or(Timestamp::MAX, |next| next.ceil(self.interval));
     }
 
-    /// Notes a span that no owner wrote, or whose content is unknown. It counts for no timer.
+    /// Records a span in which no owner wrote to the log, or whose content is unknown. Timers exclude the span.
     pub(super) fn interrupt(&mut self, from: Timestamp, to: Timestamp) {
         self.interruptions.add(from, to);
     }
@@ -151,7 +151,7 @@ impl Timeline {
         self.grid_due
     }
 
-    /// Returns the distance between grid points. An event counts only for later ones.
+    /// Returns the distance between grid points. An event is read only at grid points after it.
     #[inline]
     pub(super) fn interval(&self) -> Span {
         self.interval

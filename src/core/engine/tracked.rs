@@ -1,9 +1,9 @@
 //! Stage, run and gate events: they update runs, and the engine derives values from them.
 //!
-//! Intuition: an old window takes no more values, but a run that is reported too late has happened all the
-//! same. So no stage or run event is too late for its run. The values derived from the event are subject to
-//! the windows of those values.
-//! Invariant: time advances only after all events of one instant were added up.
+//! Intuition: a window rejects values that are too late, but a run has happened even if it is reported too late.
+//! So a stage or run event always updates its run, however late it is. The values derived from the event may
+//! still be too late for their windows.
+//! Invariant: values that depend on all events of one instant are derived before time advances.
 
 use super::Engine;
 use crate::core::arrival::Arrival;
@@ -40,7 +40,7 @@ impl Engine {
         self.tracked(outcome, arrival, derived)
     }
 
-    /// Applies a gate event. A gate is itself a value, so it is subject to its window.
+    /// Applies a gate event. A gate is itself a value, so, unlike a stage or run event, it can be too late.
     pub(super) fn gate(&mut self, event: &GateEvent, limit: Timestamp) -> Outcome {
         let arrival = self.arrival(event.time, limit);
         if let Some(outcome) = self.limits.turned_away(arrival) {
@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Adds up the run events of the instant that is over.
+    /// Derives the values that depend on all events of the instant that has just ended.
     pub(super) fn settle_runs(&mut self) {
         if !self.runs.is_unsettled() {
             return;
@@ -73,7 +73,7 @@ impl Engine {
         derived.into_iter().for_each(|value| self.derived(value));
     }
 
-    /// Records a value derived from events. The conservation counters do not include it.
+    /// Records a value derived from events. The counters of accepted and refused events do not include it.
     fn derived(&mut self, derived: Derived) {
         let arrival = self.arrival(derived.time, Timestamp::MAX);
         let is_backfilled =

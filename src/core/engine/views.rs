@@ -25,7 +25,7 @@ pub(super) struct Views {
     all: Vec<View>,
     by_name: HashMap<Arc<str>, Vec<u32>, foldhash::fast::FixedState>,
     unnamed: Vec<u32>,
-    /// Of the aggregate alone, which finds by them the views that partials are for.
+    /// Aggregate only: the index of each view by its id. A partial names its view by id.
     by_id: BTreeMap<u64, u32>,
     /// The `record:` series that are derived from the series of pipelines.
     pipeline_records: PipelineRecords,
@@ -41,7 +41,7 @@ impl Views {
         views
     }
 
-    /// Replaces the views by those of a rule set. Returns the new ones, which begin empty.
+    /// Replaces the views by those of a rule set. Returns the indices of the new views, which begin empty.
     pub(super) fn load(&mut self, rules: &RuleSet, limits: &Limits, when: When) -> Vec<u32> {
         feed::settle(&mut self.all, when);
         let leads = lead::take(&mut self.all);
@@ -75,7 +75,7 @@ impl Views {
         }
     }
 
-    /// Forgets which series belong to the groups; all of them are about to join again.
+    /// Forgets which series belong to the groups, because all series join again afterwards.
     pub(super) fn forget_members(&mut self) {
         self.all.iter_mut().for_each(View::forget_members);
     }
@@ -136,7 +136,7 @@ impl Views {
         self.all[view as usize].prune_versions(versions);
     }
 
-    /// Rolls the groups whose panes enter or leave at a grid point.
+    /// Updates the groups in whose windows a pane enters or leaves at a grid point.
     pub(super) fn roll(&mut self, when: When) {
         feed::roll(&mut self.all, when);
     }
@@ -156,12 +156,12 @@ impl Views {
         keys
     }
 
-    /// Returns a view for taking what it gathered.
+    /// Returns a view mutably, so that its gathered data can be taken.
     pub(super) fn at_mut(&mut self, view: u32) -> &mut View {
         &mut self.all[view as usize]
     }
 
-    /// Returns the views as an evaluation reads them, which fills their caches.
+    /// Returns what an evaluation reads of the views. They are mutable, because an evaluation fills their caches.
     pub(super) fn lent_to_evaluation(&mut self) -> (&mut [View], &PipelineRecords) {
         (&mut self.all, &self.pipeline_records)
     }
@@ -208,7 +208,7 @@ impl Views {
         self.all.iter().any(View::is_gathering)
     }
 
-    /// Returns whether a key changed that a rule reads here.
+    /// Returns whether a key changed in a view that a rule of this partition reads.
     pub(super) fn has_dirty(&self) -> bool {
         self.all.iter().filter(|view| !view.is_gathering()).any(View::has_dirty)
     }

@@ -1,19 +1,19 @@
 //! A packed pane: small, and slow to change.
 //!
-//! Intuition: an open 1h window changes once in five minutes, and such windows hold most of the memory of
-//! 100,000 quiet series. The filled buckets are a list of ascending numbers with small counts; as distances
-//! of one or two bytes they take half the memory.
-//! Invariant: packing and unpacking change no count. Rejected: packing 1m windows, too (each value changes
-//! one), and general compression (slower, and no smaller on such lists).
+//! Intuition: an open 1h window changes once in five minutes, and the open 1h windows hold most of the memory
+//! of 100,000 quiet series. The filled buckets are a list of ascending numbers with small counts. Stored as
+//! distances between neighbours, of one or two bytes each, they take half the memory.
+//! Invariant: packing and unpacking change no count. Rejected: packing 1m windows, too (they change with each
+//! value), and general compression (slower, and no smaller on such lists).
 
 use super::histogram::Histogram;
 use super::pane::Pane;
 use serde::{Deserialize, Serialize};
 
-/// A pane whose histogram is packed if that is smaller.
+/// A pane whose histogram of the values >= 0 is stored as packed bytes if it is sparse.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct PackedPane {
-    /// The pane without its packed cells; its histogram is empty while there are any.
+    /// The pane; its histogram of the values >= 0 is empty while `cells` holds that histogram.
     rest: Pane,
     #[serde(with = "bytes")]
     cells: Box<[u8]>,
@@ -30,8 +30,8 @@ impl PackedPane {
 
     pub(crate) fn into_pane(self) -> Pane {
         let mut pane = self.rest;
-        // `Pane::take_cells` wrote the cells, so they are intact. If they were not, the counts beside them
-        // would still be valid.
+        // `Pane::take_cells` wrote the cells, so they are intact. If they were damaged, the count, the sum
+        // and the extremes in `rest` would still be valid.
         if let Some(histogram) = Histogram::from_cells(&self.cells).filter(|found| !found.is_empty()) {
             pane.put_back(histogram);
         }
@@ -39,7 +39,7 @@ impl PackedPane {
     }
 }
 
-/// Serialises bytes as bytes; serde would write a list of numbers.
+/// Serialises a byte slice as one byte string; by default, serde writes a list of numbers.
 pub(in crate::core) mod bytes {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;

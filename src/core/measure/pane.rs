@@ -45,10 +45,10 @@ pub struct Plain {
     pub overflow: u64,
 }
 
-/// The next pane after one with more values than this most likely holds as many.
+/// Number of values above which a pane is busy. The pane after a busy pane most likely gets as many values.
 const BUSY_COUNT: u64 = 48;
 
-/// A value ready to be recorded. Its bucket is computed once for all panes that record it.
+/// A value ready to be recorded. The bucket is computed once for all panes that record the value.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub value: f64,
@@ -117,7 +117,8 @@ impl Pane {
         Pane { positive: Histogram::with_room(buckets), ..Pane::default() }
     }
 
-    /// An empty pane, prepared for about the content of a neighbour that has many values.
+    /// Creates an empty pane. If `neighbour` is busy and its histogram is dense, the new histogram covers the
+    /// same buckets.
     pub fn ready_for(neighbour: &Pane) -> Pane {
         let is_busy = neighbour.count > BUSY_COUNT;
         let positive = if is_busy { Histogram::ready_for(&neighbour.positive) } else { Histogram::default() };
@@ -184,13 +185,14 @@ impl Pane {
         pane
     }
 
-    /// Widens the extremes to those that a pre-aggregated histogram states.
+    /// Extends minimum and maximum to those that a pre-aggregated histogram states.
     pub fn widen(&mut self, min: f64, max: f64) {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
     }
 
-    /// Adds a pane of the same shape. Of equal times, that of `other` counts as the later one.
+    /// Adds a pane of the same shape. If both panes have a last value of the same time, that of `other` is
+    /// kept.
     pub fn merge(&mut self, other: &Pane) {
         self.count = self.count.saturating_add(other.count);
         self.sum = sum_of(self.sum, other.sum);
@@ -289,8 +291,8 @@ impl Pane {
     }
 }
 
-/// Adds to a sum and clamps the result to finite numbers, because JSON has no infinity. Values of this size
-/// are counted as saturated already.
+/// Adds to a sum and clamps the result to finite numbers, because JSON has no infinity. Values of such a
+/// magnitude are already counted in [`Pane::overflow`].
 #[inline]
 pub fn sum_of(sum: f64, more: f64) -> f64 {
     (sum + more).clamp(f64::MIN, f64::MAX)
@@ -307,12 +309,12 @@ pub fn quantile_of_two(a: &Pane, b: &Pane, shape: Shape, q: f64) -> Option<f64> 
     Some(ranked([a, b], shape, rank, count).unwrap_or(max).clamp(min, max))
 }
 
-/// The value of this rank, counted from the lowest value.
+/// Returns the value of this rank, counted from 1 for the lowest value.
 fn ranked(panes: [&Pane; 2], shape: Shape, rank: u64, count: u64) -> Option<f64> {
     let negatives = panes.iter().filter_map(|pane| pane.negative()).map(Histogram::count);
     let below_zero = negatives.fold(0, u64::saturating_add);
     if rank <= below_zero {
-        // The lowest values have the greatest magnitudes.
+        // The histogram of negative values holds magnitudes, so the lowest values are at its top.
         let none = Histogram::default();
         let bucket = from_top(panes.map(|pane| pane.negative().unwrap_or(&none)), rank)?;
         return Some(-shape.resolution.magnitude(shape.digits.highest(bucket)));

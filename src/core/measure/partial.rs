@@ -17,11 +17,11 @@ use crate::core::vocab::unit::Unit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Distance of the grid points at which partials are sent.
+/// Interval between the grid points at which partials are sent.
 pub const PARTIALS_EVERY: Span = Span::from_secs(10);
 
-/// Approximate memory of the panes in one message; serialised they are smaller. A quarter of the default
-/// limit of NATS leaves room for the longest keys.
+/// Maximum approximate memory of the panes in one message, in bytes; serialised, the panes are smaller. The
+/// maximum is a quarter of NATS's default message limit, which leaves room for the longest keys.
 pub const PARTIALS_BYTES_MAX: usize = 256 << 10;
 
 /// The data that one partition gathered up to a grid point of its log.

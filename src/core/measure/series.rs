@@ -1,6 +1,6 @@
 //! The series of this log: interned once, then found by a number.
 //!
-//! Intuition: a series is a slot in a vector. A memo leads from a decoder's `SeriesRef` to the slot with one array
+//! Intuition: a series is a slot in a vector. A memo maps a decoder's `SeriesRef` to the slot in one array
 //! read, so only the first event of an identity pays for hashing strings.
 //! Invariant: the generation of a slot changes when its series is forgotten, so a stale memo is detected and
 //! never leads to another series. At most `Limits::series_max` series are live. A new series beyond the limit
@@ -49,10 +49,10 @@ pub struct Series {
     pub last_seen: Timestamp,
     /// Greatest event time of all observations; MIN before the first.
     pub newest: Timestamp,
-    /// The newest point of a cumulative metric.
+    /// Event time and value of the newest point of a cumulative metric.
     pub counter: Option<(Timestamp, f64)>,
     pub windows: OpenWindows,
-    /// Whether the engine has already listed the series as one with new values.
+    /// Whether the series is already in the engine's list of series with new values.
     #[serde(skip)]
     pub is_touched: bool,
     #[serde(skip)]
@@ -66,7 +66,7 @@ pub struct Subscription {
     pub group: u32,
 }
 
-/// The location of a series, and the factor from the event's unit to the metric's unit.
+/// The slot of a series, and the factor that converts a value from the event's unit to the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SeriesSlot {
     pub slot: u32,
@@ -74,7 +74,7 @@ pub struct SeriesSlot {
     pub factor: f64,
 }
 
-/// The reason for which no series could be found or made.
+/// The reason why an event has no series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unplaced {
     /// The unit of the event has another dimension than the unit of the metric.
@@ -99,7 +99,7 @@ pub struct SeriesTable {
 }
 
 impl SeriesTable {
-    /// Finds the series of an identity, or makes it. The flag states whether it was made.
+    /// Returns the slot of an identity's series, and whether the call created the series.
     pub fn place(
         &mut self,
         identity: &Identity,
@@ -123,7 +123,7 @@ impl SeriesTable {
         Ok((SeriesSlot { slot, generation: self.generations[slot as usize], factor }, true))
     }
 
-    /// The live series in a slot, if it is still the one that was placed.
+    /// Returns the series in a slot. `None` if the slot's generation has changed since `place` was returned.
     #[inline]
     pub fn at(&mut self, place: SeriesSlot) -> Option<&mut Series> {
         self.slots.get_mut(place.slot as usize)?.as_mut().filter(|s| s.generation == place.generation)
@@ -161,7 +161,8 @@ impl SeriesTable {
         self.slots.iter().enumerate().filter_map(|(at, s)| s.as_ref().map(|s| (at as u32, s)))
     }
 
-    /// The live series in the `max` slots from `from` on, and the first slot of the next page.
+    /// Returns the live series in the `max` slots that begin at `from`, and the slot at which the next page
+    /// begins.
     pub fn page(&self, from: u32, max: usize) -> (impl Iterator<Item = (u32, &Series)>, Option<u32>) {
         let begin = (from as usize).min(self.slots.len());
         let end = begin.saturating_add(max).min(self.slots.len());
@@ -187,7 +188,7 @@ impl SeriesTable {
         self.metric_by_name.get(name).map(|at| &self.metrics[*at as usize])
     }
 
-    /// Takes the metric settings of the rule set. Metrics already seen keep their unit and shape.
+    /// Stores the metric settings of a new rule set. Metrics already seen keep their unit and shape.
     pub fn specify(&mut self, specs: impl IntoIterator<Item = (Arc<str>, MetricSpec)>) {
         self.specs = specs.into_iter().collect();
         for metric in &mut self.metrics {
@@ -261,7 +262,8 @@ impl SeriesTable {
         slot
     }
 
-    /// The metric of this name. It is made at first sight, and its shape is fixed then.
+    /// Returns the index of the identity's metric. The metric is created, and its shape fixed, when its name
+    /// is first seen.
     fn metric(&mut self, identity: &Identity) -> u32 {
         if let Some(metric) = self.metric_by_name.get(&identity.name) {
             return *metric;

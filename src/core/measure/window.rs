@@ -3,10 +3,10 @@
 //! Intuition: an observation is recorded once, in its open 1m window. When that window is sealed, it is
 //! merged into its 5m window, and the 5m window in turn into its 1h window. So a 5m window is exactly the
 //! merge of its 1m windows, by construction.
-//! Invariant: a window is sealed at `end + allowed_lateness + 1 ms`; from then on the engine does not hold
-//! it. A later observation for it leaves as a [`Correction`] that carries only the late part, and the store
-//! adds this part to the window. Rejected: keeping sealed windows for an hour in case a correction comes (at
-//! 100,000 series that is a gigabyte of idle windows).
+//! Invariant: a window is sealed at `end + allowed_lateness + 1 ms`. From then on the engine does not hold
+//! it. A later observation leaves the engine as a [`Correction`] that carries only the late part, and the
+//! store adds this part to the window. Rejected: keeping sealed windows for an hour in case a correction
+//! comes (at 100,000 series that is a gigabyte of idle windows).
 
 use super::packed::PackedPane;
 use super::pane::{Pane, Shape};
@@ -93,7 +93,8 @@ pub struct Correction {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OpenWindows {
     minutes: Vec<Open>,
-    /// Buckets of the last sealed 1m window; the next one needs about as many.
+    /// Number of filled buckets of the last sealed 1m window. The next 1m window reserves capacity for as
+    /// many.
     #[serde(skip)]
     minute_buckets: u16,
     fives: Vec<Open>,
@@ -120,15 +121,15 @@ pub fn seal_due(start: Timestamp, size: WindowSize, allowed_lateness: Span) -> T
 }
 
 impl OpenWindows {
-    /// The open 1m window with this start. It is made if needed, and the flag states whether it was made.
-    /// `None` if the series has too many open windows already.
+    /// Returns the open 1m window with this start, and whether the call created it. `None` if the series
+    /// already has the maximum number of open windows.
     #[inline]
     pub fn minute(&mut self, start: Timestamp) -> Option<(&mut Pane, bool)> {
         open_in(&mut self.minutes, start, self.minute_buckets.into())
     }
 
-    /// Changes the open window with this start. It is made if needed, and the result states whether it was
-    /// made. `None` if the series has too many open windows already.
+    /// Applies `change` to the open window with this start, and creates the window if needed. Returns whether
+    /// the window was created; `None` if the series already has the maximum number of open windows.
     pub fn change(
         &mut self,
         size: WindowSize,
@@ -167,7 +168,8 @@ impl OpenWindows {
         }
         let Some(coarser) = size.coarser() else { return Some((pane, None)) };
         let coarse_start = start.floor(coarser.span());
-        // Finer windows open the coarser ones, and there are at least as many finer ones, so there is room.
+        // The limit on open windows is not reached: a coarser window is only opened after it has begun and is
+        // soon sealed, so few are open.
         let opened = self.change(coarser, coarse_start, |whole| whole.merge(&pane));
         Some((pane, opened.filter(|is_new| *is_new).map(|_| coarse_start)))
     }
@@ -193,7 +195,8 @@ impl OpenWindows {
         self.minutes.is_empty() && self.fives.is_empty() && self.hours.is_empty()
     }
 
-    /// The open windows of one size with their current content, which includes finer open windows; by start.
+    /// Returns the open windows of one size in order of start, with their current content. The content of
+    /// finer open windows is included.
     pub fn current(&self, size: WindowSize) -> Vec<Open> {
         let mut windows = self.list(size);
         let finer: &[WindowSize] = match size {
@@ -225,7 +228,8 @@ impl OpenWindows {
     }
 }
 
-/// The window of a list with this start, made with space for `buckets` if it is new.
+/// Returns the window with this start, and whether it was created. A new window reserves capacity for
+/// `buckets` filled buckets. `None` if the list has the maximum length.
 #[inline]
 fn open_in(list: &mut Vec<Open>, start: Timestamp, buckets: usize) -> Option<(&mut Pane, bool)> {
     // The window is nearly always the newest one, so the search begins at the back.

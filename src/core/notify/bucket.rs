@@ -44,7 +44,8 @@ impl Bucket {
         self.0.iter().map(|tokens| tokens.next(now)).max().unwrap_or(now)
     }
 
-    /// Adapts to a clock that was set back: no token was taken in the future.
+    /// Adapts to a clock that was set back: refill times that now lie in the future are set to `now`.
+    /// Otherwise no token would be added until the clock reaches them.
     pub(crate) fn bound_times(&mut self, now: Timestamp) {
         self.0.iter_mut().for_each(|tokens| tokens.at = tokens.at.min(now));
     }

@@ -1,4 +1,5 @@
-//! What one receiver knows of one episode, and what it does not know yet.
+//! The delivery state of one episode at one receiver. An episode is one firing of an alert, from its beginning
+//! to its end.
 
 use super::super::alert::Transition;
 use super::super::alert::transition::ChangeName;
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 /// Maximum number of waiting transitions per episode: 16 × 3 KiB. Beyond it, those in the middle are dropped.
 pub(crate) const QUEUE_MAX: usize = 16;
 
-/// How soon the receiver needs to know.
+/// The urgency of news that was not delivered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum News {
     /// With the next message of its group.
@@ -38,7 +39,7 @@ pub(crate) struct Waiting {
 /// One episode as its receiver follows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Episode {
-    /// Its newest transition.
+    /// The newest transition of the alert.
     pub alert: Transition,
     /// The path of its route, and its group.
     pub path: String,
@@ -47,7 +48,7 @@ pub(crate) struct Episode {
     pub is_addressed: bool,
     pub told: Option<Told>,
     pub news: Option<News>,
-    /// The time since which the news waits.
+    /// The time since which the news has been waiting.
     pub since: Timestamp,
     /// Transitions that wait to be delivered one by one.
     pub queue: VecDeque<Waiting>,
@@ -67,34 +68,35 @@ impl Episode {
         }
     }
 
-    /// Returns whether nothing of it was delivered and nothing has to be.
+    /// Returns whether nothing of the episode was delivered, and nothing waits to be delivered.
     pub(crate) fn is_nothing(&self) -> bool {
         self.told.is_none() && self.queue.is_empty() && self.news.is_none() && !self.is_wanted()
     }
 
-    /// Returns whether it began and ended before it was delivered, held back only by the wait for its group's
-    /// next message.
+    /// Returns whether the alert began and ended before its group's next message was due, and only that wait
+    /// kept it from being delivered: it was neither suppressed nor flapping.
     pub(crate) fn is_brief(&self) -> bool {
         let is_waiting = self.news.is_some() && self.told.is_none();
         is_waiting && !self.alert.is_active() && self.alert.suppressed_by.is_none() && !self.alert.flapping
     }
 
-    /// Returns whether it has ended and its beginning was delivered.
+    /// Returns whether the alert has ended and its beginning was delivered.
     pub(crate) fn is_told_end(&self) -> bool {
         self.told.is_some() && !self.alert.is_active()
     }
 
-    /// Returns whether its beginning and its changes are to be delivered.
+    /// Returns whether the beginning and the changes of the alert are to be delivered to this receiver now.
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_addressed && self.alert.is_active() && self.alert.suppressed_by.is_none()
     }
 
-    /// Returns whether it is repeated when nothing changes.
+    /// Returns whether the alert is sent again after `repeat_interval` if nothing changes.
     pub(crate) fn is_lasting(&self) -> bool {
         self.told.is_some() && self.is_wanted() && self.alert.acknowledged_by.is_none()
     }
 
-    /// Returns what the newest transition means to a receiver that knows the delivered state.
+    /// Returns the urgency of the newest transition, compared with the state delivered last; `None` if nothing
+    /// is to be sent.
     pub(crate) fn news_of(&self) -> Option<News> {
         let alert = &self.alert;
         let Some(told) = self.told else {
@@ -111,7 +113,7 @@ impl Episode {
         }
     }
 
-    /// Returns whether the newest transition is to be delivered by itself.
+    /// Returns whether the newest transition is to be delivered in a message of its own.
     pub(crate) fn is_step(&self) -> bool {
         match self.alert.is_active() {
             true => self.is_wanted(),
@@ -120,7 +122,8 @@ impl Episode {
         }
     }
 
-    /// Queues the newest transition; returns `false` if one in the middle was dropped.
+    /// Queues the newest transition. Returns `false` if the queue was full and a transition in its middle was
+    /// dropped.
     pub(crate) fn line_up(&mut self, number: u64) -> bool {
         let is_full = self.queue.len() >= QUEUE_MAX;
         if is_full {

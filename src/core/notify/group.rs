@@ -22,15 +22,15 @@ pub(super) struct Group {
     pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) sent_at: Option<Timestamp>,
     pub(super) repeats: usize,
-    /// The name that the target gave to the group's first message, so that the end of an alert is posted as
-    /// an answer to its beginning.
+    /// The id that the target assigned to the group's first message, so that later messages are posted as
+    /// replies to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) first: Option<Arc<str>>,
     #[serde(skip)]
     pub(super) members: BTreeSet<String>,
     #[serde(skip)]
     pub(super) news: BTreeSet<String>,
-    /// The time since which the oldest news waits.
+    /// The time since which the oldest news has been waiting.
     #[serde(skip)]
     pub(super) since: Option<Timestamp>,
     #[serde(skip)]
@@ -63,7 +63,8 @@ impl Inbox {
         }
     }
 
-    /// Takes the newest transition of an episode as news; `rises`: it is of a higher severity than the one before.
+    /// Takes the newest transition of an episode as news. `rises`: its severity is higher than that of the
+    /// transition before.
     pub(super) fn take_news(&mut self, id: &str, rises: bool, now: Timestamp) {
         let is_brief = self.is_brief_news(id, now);
         let Some(episode) = self.episodes.get_mut(id) else { return };
@@ -84,9 +85,10 @@ impl Inbox {
         }
     }
 
-    /// Returns whether an alert that began and ended before it was delivered belongs in its group's next
-    /// message. Without it, the counts that the receiver reads for the group would be too low. Before a
-    /// group's first message it does not belong there: `group_wait` exists to swallow such alerts.
+    /// Returns whether an alert that began and ended before it was delivered is included in its group's next
+    /// message. It is included, because the receiver would otherwise count too few alerts of the group. Before
+    /// a group's first message it is not included, because `group_wait` is meant to suppress such short
+    /// alerts.
     fn is_brief_news(&self, id: &str, now: Timestamp) -> bool {
         let Some(episode) = self.episodes.get(id) else { return false };
         let is_open = self.groups.get(&episode.group).is_some_and(|group| group.sent_at.is_some());
@@ -118,8 +120,8 @@ impl Inbox {
         self.schedule(&name);
     }
 
-    /// Sets when a group's next message is due, by what it waits for. Cost: O(log n), because it runs at each
-    /// transition.
+    /// Sets when a group's next message is due: by its news, or else by the repeat interval. Cost: O(log n),
+    /// because this runs at each transition.
     fn schedule(&mut self, name: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.news.is_empty() {
@@ -164,8 +166,8 @@ impl Inbox {
         None
     }
 
-    /// Returns until when a due group has to wait, for a token or for the time of day. A message that only
-    /// ends delivered alerts does not wait.
+    /// Returns the time until which a due group must wait, because its route is muted at this time of day or
+    /// no token is left; `None` if it need not wait. A message that only ends delivered alerts does not wait.
     fn later(&self, name: &str, now: Timestamp) -> Option<Timestamp> {
         let group = self.groups.get(name)?;
         let is_end = |id: &String| self.episodes.get(id).is_some_and(Episode::is_told_end);

@@ -44,8 +44,8 @@ pub struct Policy {
     pub grouping: Option<Grouping>,
     /// How long the end of an alert is repeated.
     pub ends_last: Span,
-    /// Whether silences, maintenance windows and inhibition are ignored: the heartbeat that proves that
-    /// alerting works must not be muted by a wildcard.
+    /// Whether silences, maintenance windows and inhibition are ignored. This is set for the heartbeat
+    /// alert, which proves that alerting works: a silence with a wildcard must not mute it.
     pub is_past_mutes: bool,
 }
 
@@ -78,8 +78,8 @@ pub(crate) struct Inbox {
     pub(super) letters: BTreeMap<String, Undelivered>,
     pub(super) notice: Option<Notice>,
     pub(super) changed: BTreeSet<String>,
-    /// Number of transitions dropped because too many of one episode waited, or because its end needs no token and
-    /// they do.
+    /// Number of dropped transitions. A transition is dropped if too many of its episode wait, or if it waits
+    /// for a token when the end of its alert arrives, which needs none.
     pub left_out: u64,
     /// Number of dead letters dropped because there were too many, or because they were out of date.
     pub gone: u64,
@@ -158,8 +158,8 @@ impl Inbox {
         self.position
     }
 
-    /// Adapts to a clock that was set back: a wait that began in what is now the future begins now. Otherwise
-    /// a message would wait for as long as the clock was ahead.
+    /// Adapts to a clock that was set back: a wait whose beginning now lies in the future begins now.
+    /// Otherwise a message would wait until the clock reaches that time again.
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         self.bound_times(now);
         let names: Vec<String> = self.groups.keys().cloned().collect();
@@ -195,7 +195,8 @@ impl Inbox {
     /// an hour.
     pub(crate) fn is_full(&self) -> bool {
         let news = || self.groups.values().map(|group| group.news.len()).sum::<usize>();
-        // The rules bound the number of firing alerts, and the ends of these alerts must still come in.
+        // Beginnings alone do not make the inbox full: the rules bound the number of firing alerts, and the
+        // ends of these alerts must still be taken in.
         let ends =
             || self.episodes.values().filter(|one| one.news.is_some() && !one.alert.is_active()).count();
         self.ready.len() + self.free.len() + self.held.len() >= WAITING_MAX
@@ -232,7 +233,7 @@ impl Inbox {
         waiting.map(|waiting| waiting.number).max().unwrap_or(0)
     }
 
-    /// Continues with another log, whose transitions are read from after this number on.
+    /// Continues with a recreated alert stream, of which the transitions after this number are read.
     pub(crate) fn restart(&mut self, number: u64) {
         self.position = number;
         self.changed.insert(POSITION.into());
@@ -244,8 +245,8 @@ impl Inbox {
         self.changed.insert(POSITION.into());
     }
 
-    /// Takes in a transition without moving the position in the stream. `number` only orders it, so it may
-    /// come from outside the stream.
+    /// Takes in a transition without moving the position in the stream. `number` only determines the order of
+    /// delivery, so a transition from outside the stream may be given any number.
     pub(crate) fn take_in(&mut self, number: u64, mut alert: Transition, now: Timestamp) {
         let id = alert.id.clone();
         if self.policy.is_past_mutes {
@@ -291,7 +292,8 @@ impl Inbox {
 
     /// Returns the message to send now; the same one until it is sent or given up.
     pub(crate) fn next(&mut self, now: Timestamp) -> Option<Message> {
-        // Until the end of the stream is known, an alert may be over already.
+        // Before the end of the stream is reached, nothing is sent: a record still to be read may end the
+        // alert.
         if self.is_catching_up {
             return None;
         }
@@ -326,8 +328,8 @@ impl Inbox {
         }
     }
 
-    /// Stores the name that the target gave to a message. Call it before [`Self::sent`]; later messages of
-    /// the group answer the group's first one.
+    /// Stores the id that the target assigned to a message. Must be called before [`Self::sent`]. Later
+    /// messages of the group are posted as replies to the group's first one.
     pub(crate) fn named(&mut self, message: &Message, name: &str) {
         if let Some(group) = self.groups.get_mut(&message.group) {
             group.first.get_or_insert_with(|| name.into());

@@ -31,9 +31,10 @@ pub struct Message {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     pub alerts: Vec<Transition>,
     pub why: Why,
-    /// The time since which its news waits.
+    /// The time since which the news in this message has been waiting.
     pub since: Timestamp,
-    /// The name that the target gave to the first message of the group; this message answers that one.
+    /// The id that the target assigned to the first message of the group. This message is posted as a reply to
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Arc<str>>,
 }

@@ -6,8 +6,8 @@
 //! of its end once, whatever happens in between; a message that was handed out stays due until
 //! [`inbox::Inbox::sent`] reports its delivery. The state consists of plain rows, so a restarted process
 //! continues where it stopped.
-//! Rejected: one queue for all receivers (a dead receiver blocks the others), dropping what could not be
-//! sent.
+//! Rejected: one queue for all receivers (a dead receiver would block the others), dropping messages that
+//! could not be sent.
 
 pub(crate) mod bucket;
 pub(crate) mod episode;

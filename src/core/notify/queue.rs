@@ -1,12 +1,12 @@
 //! The queue of an inbox: transitions that are delivered one by one, in the order of the stream.
 //!
-//! Intuition: an episode is queued with its first waiting transition. A flapping episode is held for a
-//! digest, and one that its route mutes at this time of day is quiet. The end of a delivered alert is sent
-//! first and without a token; transitions beyond the receiver's limit become one digest. Invariant: an
-//! episode is in at most one of these places, by the number of its first waiting transition. Rejected: a
-//! queue of transitions (removing those of an alert that began and ended visits all of them), and ends in
-//! their place in the queue (an incident would stay open until there is a token for everything before its
-//! end).
+//! Intuition: an episode with waiting transitions is in one of four maps. `quiet`: its route mutes it at this
+//! time of day. `held`: it is flapping and waits for a digest. `free`: it begins with the end of a delivered
+//! alert, which is sent first and without a token. `ready`: it waits for a token; episodes beyond the
+//! receiver's rate limit become one digest. Invariant: an episode is in at most one map, under the stream
+//! number of its first waiting transition. Rejected: a queue of transitions (to remove those of one alert, the
+//! whole queue must be searched), and ends in queue order (an incident would stay open until there is a token
+//! for everything before its end).
 
 use super::episode::Episode;
 use super::inbox::Inbox;
@@ -37,8 +37,8 @@ impl Inbox {
             self.held.contains_key(&first.number) || self.quiet.contains_key(&first.number)
         });
         if is_over && is_kept_back {
-            // The alert ended while it was kept back. If it was not delivered, nothing is sent; if it was,
-            // its end suffices.
+            // The alert ended while it was held or quiet. If its beginning was not delivered, nothing is sent;
+            // otherwise only the end is sent.
             if episode.told.is_none() {
                 return self.forget(id);
             }
@@ -69,8 +69,8 @@ impl Inbox {
         self.quiet.remove(&number);
     }
 
-    /// Puts an episode into the place of its first waiting transition; an episode that is in a place already
-    /// stays there.
+    /// Adds an episode to the map that fits its first waiting transition, unless the episode is in a map
+    /// already.
     pub(super) fn line_up_again(&mut self, id: &str, now: Timestamp) {
         let Some(episode) = self.episodes.get(id) else { return };
         let Some(first) = episode.queue.front() else { return };
@@ -95,7 +95,7 @@ impl Inbox {
         }
     }
 
-    /// Queues again the episodes whose mute time is over.
+    /// Moves the episodes whose mute time is over from `quiet` to the map that now fits.
     fn end_quiet(&mut self, now: Timestamp) {
         if self.quiet_until().is_none_or(|until| until > now) {
             return;
@@ -146,7 +146,7 @@ impl Inbox {
     }
 }
 
-/// Returns whether its first waiting transition ends an alert that was delivered by itself.
+/// Returns whether the first waiting transition ends an alert that was delivered in a message of its own.
 fn is_free(episode: &Episode) -> bool {
     let is_end = episode.queue.front().is_some_and(|first| !first.alert.is_active());
     is_end && episode.told.is_some_and(|told| !told.is_digest)

@@ -250,7 +250,7 @@ fn what_gets_worse_before_it_was_told_does_not_wait_either() {
     assert_eq!(receiver.send(1), ["a critical firing"]);
 }
 
-/// An end does not wait behind a change that has no token.
+/// The end of an alert is sent although an earlier change still waits for a token.
 #[test]
 fn an_end_does_not_wait_behind_what_waits_for_a_token() {
     let mut receiver =
@@ -263,8 +263,8 @@ fn an_end_does_not_wait_behind_what_waits_for_a_token() {
     assert_eq!((receiver.send(3), receiver.inbox.left_out), (vec!["a warning resolved".into()], 1));
 }
 
-/// Goal: a redrive never leaves a target with an alert that is over. Method: the beginning and a change are
-/// dead letters, the end is delivered, or a dead letter, too.
+/// Goal: a redrive never leaves an ended alert open at the target. Method: the beginning and a change are dead
+/// letters; the end is either delivered or a dead letter as well.
 #[test]
 fn what_is_over_is_not_redriven() {
     let rest = ["a critical firing".to_string(), "a warning resolved".to_string()];

@@ -4,8 +4,8 @@
 //! Intuition: the existence of dead letters is an alert, too. It fires with the first dead letter and ends
 //! when the dead letters are redriven. Invariant: a notice is persisted before it is sent to the other
 //! receivers, and its delivery is persisted afterwards, so after a crash the same notice is sent again.
-//! Rejected: sending first (after a crash the first dead letter has another time and thus makes another
-//! alert, which nothing would end).
+//! Rejected: sending first (after a crash the first dead letter would have another time, so the notice would
+//! be another alert, and the alert sent before would never end).
 
 use super::super::alert::Transition;
 use super::episode::Episode;
@@ -28,7 +28,8 @@ pub(crate) struct Undelivered {
     pub message: Message,
     pub error: String,
     pub at: Timestamp,
-    /// Whether it was redriven; it stays here until it is delivered.
+    /// Whether the dead letter was redriven, that is, queued to be sent again. It stays stored until it is
+    /// delivered.
     #[serde(default)]
     is_due: bool,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Undelivered {
 pub(crate) struct Notice {
     /// When the first message became a dead letter.
     pub since: Timestamp,
-    /// When the alert about it began or ended.
+    /// When the alert about the dead letters began or ended.
     pub at: Timestamp,
     /// Why the first message failed; `None` once the dead letters were redriven.
     pub error: Option<String>,
@@ -89,8 +90,8 @@ impl Inbox {
         }
     }
 
-    /// Redrives all dead letters; returns how many. What is out of date is dropped instead: sent behind the end of
-    /// its alert, a beginning would never end.
+    /// Redrives all dead letters; returns how many. Outdated alert states are dropped instead. If the
+    /// beginning of an alert were sent after its end, the alert would stay open at the target for ever.
     pub(crate) fn redrive(&mut self, now: Timestamp) -> usize {
         self.drop_outdated();
         let mut count = 0;
@@ -106,7 +107,7 @@ impl Inbox {
         count
     }
 
-    /// Removes from the dead letters the states of alerts that the target knows a later state of.
+    /// Removes an alert from the dead letters if the target already received a later state of it.
     fn drop_outdated(&mut self) {
         // The newest dead letter of an alert decides for all of them, because they are sent in order.
         let mut newest: BTreeMap<&str, &Transition> = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! as `pipeline`, and a rule over a single pipeline may name it in its selector only. A silence, a route or
 //! a maintenance window for a pipeline applies to the alerts of all three.
 //! Invariant: keys stay as they are, so the identity of an alert does not depend on this module.
-//! Rejected: writing the label into the keys (every active alert would become another alert).
+//! Rejected: writing the label into the keys (every active alert would get another id).
 
 use super::{RecordSpec, Rule, RuleSet};
 use crate::core::view::ViewSpec;

@@ -1,4 +1,4 @@
-//! Expressions after checking: names are resolved to places in the rule set, units to factors.
+//! Expressions after checking: names are resolved to indices in the rule set, units to factors.
 
 use crate::core::vocab::aggregate::Aggregate;
 use crate::core::vocab::comparison::{Comparison, Side};
@@ -24,7 +24,7 @@ pub enum Expr {
     Past(Box<Past>),
     Correlation(Box<Correlation>),
     Elapsed(Elapsed),
-    /// The limit of an elapsed time in seconds, learned from the usual times.
+    /// The limit for an elapsed time, in seconds, learned from the usual times.
     Learned(Elapsed),
     InFlight(RunSelector),
     /// The share of the period for which the condition held; `place` numbers the function within its rule.
@@ -66,7 +66,7 @@ pub struct RunSelector {
     pub has_stage: bool,
 }
 
-/// A function of an aggregate and the windows before it.
+/// A function that compares the current window of an aggregate with earlier windows, or fits a line to them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Past {
     pub function: Function,
@@ -105,11 +105,11 @@ pub enum Function {
 }
 
 impl Past {
-    /// Whether the windows of an alert are left out of the baseline. They are for a regression, which lasts
-    /// until it is fixed or accepted, and for a season, which compares with the same hour of other days and
-    /// need not adapt. For the other functions alert windows teach, so that the baseline adapts: a daily
-    /// peak must not fire every day because it fired on the first. A line has no baseline; it follows all
-    /// windows.
+    /// Whether the baseline excludes the windows during an alert. A regression excludes them, because it lasts
+    /// until it is fixed or accepted. A season excludes them, because it compares with the same hour of other
+    /// days and need not adapt. The other functions include them, so that the baseline adapts: a daily peak
+    /// must not fire every day because it fired on the first. `trend` and `forecast` have no baseline; they
+    /// fit a line through all windows.
     pub fn leaves_alerts_out(&self) -> bool {
         let is_regression = matches!(self.function, Function::Regression | Function::RegressionScore);
         let is_season = matches!(self.period, Period::Season { .. });
@@ -118,12 +118,12 @@ impl Past {
 }
 
 impl Function {
-    /// Whether the function reports a significant result by chance alone now and then.
+    /// Whether the function is a significance test, so that some of its results are false positives.
     pub fn has_chance(self) -> bool {
         matches!(self, Function::Regression | Function::RegressionScore | Function::Anomaly)
     }
 
-    /// Whether the function extends a line through the windows instead of comparing with a baseline.
+    /// Whether the function fits a line through the windows instead of comparing with a baseline.
     pub fn is_line(self) -> bool {
         matches!(self, Function::Trend | Function::Forecast { .. })
     }
@@ -143,7 +143,7 @@ pub enum Period {
     Span(Span),
     /// The windows of the same hour in each of the last `times` days or weeks.
     Season { every: Span, times: u32 },
-    /// The newest versions, this many of them, with one summary each.
+    /// This number of newest deployed versions, with one summary for each.
     Deploys(u32),
 }
 
@@ -282,7 +282,7 @@ impl Past {
 }
 
 impl RunSelector {
-    /// Returns the labels of the keys.
+    /// Returns the labels by which the runs are grouped into keys.
     pub fn by(&self) -> By {
         let labels: &[&str] = if self.has_stage { &["pipeline", "stage"] } else { &["pipeline"] };
         By::Labels(labels.iter().map(|label| (*label).into()).collect())

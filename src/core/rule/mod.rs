@@ -103,8 +103,8 @@ pub struct Rule {
     /// The views that the rule's expressions read, each once, ascending.
     pub views: Vec<u32>,
     pub reads: Reads,
-    /// 16 hex digits over the id, the text and the settings (without `acts_in_maintenance`); the hash
-    /// changes with the rule, not with its place.
+    /// A hash of 16 hex digits over the id, the text and the settings (without `acts_in_maintenance`). It does
+    /// not depend on the position of the rule in its file.
     pub hash: Arc<str>,
     /// The expression as written in the file.
     pub text: Arc<str>,
@@ -117,7 +117,7 @@ pub enum Fdr {
     /// [`FDR_DEFAULT`] for rules with a regression or an anomaly, if they have more than [`FDR_KEYS`] keys.
     #[default]
     ByKeys,
-    /// Each key is judged on its own.
+    /// No control of the rate: each key is tested on its own.
     Off,
     /// This share of the published alerts.
     Share(f64),
@@ -126,7 +126,7 @@ pub enum Fdr {
 /// The default share of published alerts that may be chance findings.
 pub const FDR_DEFAULT: f64 = 0.05;
 
-/// A rule with more keys than this judges them together.
+/// The number of keys above which [`Fdr::ByKeys`] controls the false discovery rate.
 pub const FDR_KEYS: usize = 20;
 
 /// The subject that a rule judges.
@@ -144,7 +144,8 @@ pub struct Level {
     pub severity: Severity,
     /// For [`Subject::Value`]: the comparison that meets the level.
     pub condition: Option<Compare>,
-    /// The comparison that resets a firing level; without it, the level resets when its condition ends.
+    /// The comparison that resets a firing level (hysteresis). Without it, the level resets when its condition
+    /// is no longer met.
     pub reset: Option<Compare>,
     pub pending_for: Span,
     pub actions: Vec<Arc<str>>,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// The partition that holds everything a rule or record reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The partition of its source or pipeline.
+    /// The partition of the source or pipeline that each key or the selector fixes.
     Partition,
     /// Only the aggregate partition, which receives the partials of all partitions.
     Aggregate,
@@ -70,8 +70,8 @@ impl RuleSet {
         part
     }
 
-    /// Keeps the rules and records of one scope. Views keep their places, because expressions refer to them
-    /// by place; the selector of a view without a reader matches nothing.
+    /// Keeps the rules and records of one scope. Views keep their indices, because expressions refer to views
+    /// by index. A view that is no longer read gets a selector that matches nothing.
     fn only(&self, wanted: Scope) -> RuleSet {
         let (records, rules) = self.scopes();
         let keep = |scope: &Scope| *scope == wanted;
@@ -94,12 +94,12 @@ impl RuleSet {
         part
     }
 
-    /// Returns the views with which partitions gather for this set: one for each view that is not fed by
-    /// another.
+    /// Returns the views with which each partition collects partials for this rule set: one for each view that
+    /// is not computed from another view.
     fn gathered(&self) -> Vec<ViewSpec> {
         let shape = Shape { digits: Digits::default(), resolution: Unit::resolution(None) };
-        // Gathering views take whatever their partition accepts; the partition's settings limit how late
-        // that may be.
+        // A gathering view need not limit the lateness: its partition refuses events that are too late before
+        // they reach the view.
         let lateness = Lateness { allowed: Span::ZERO, max: Span::from_hours(24 * 7) };
         let mut views: Vec<View> =
             self.views.iter().map(|spec| View::new(spec.clone(), shape, lateness)).collect();

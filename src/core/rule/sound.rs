@@ -1,10 +1,10 @@
 //! Checks that a rule set from the log can be evaluated.
 //!
-//! Intuition: rules are checked where they are written, and enter the log as data in which numbers refer to
-//! views. A log may also hold rule sets that no checker wrote: a damaged export, or a record from any
-//! client that may publish. So a rule set is checked once, when it is read, for the properties that the
-//! engine relies on.
-//! Invariant: a sound rule set makes no engine panic, and every rule set from the checker is sound.
+//! Intuition: the `pipeline` module checks the rules of the files, and they enter the log as data that refers
+//! to views by index. A log may also hold rule sets that were not checked: from a damaged export, or from any
+//! client that may publish. So each rule set is checked once more when it is read from the log, for the
+//! properties that the engine relies on.
+//! Invariant: a sound rule set makes no engine panic, and every rule set from the `pipeline` module is sound.
 //! Rejected: building the rule set again from its files (a log outlives the version that wrote it).
 
 use super::ast::{Expr, Past, Period};
@@ -71,9 +71,9 @@ impl RuleSet {
         if is_sound && are_there && ascend { Ok(()) } else { Err(Unsound::Reads(name.into())) }
     }
 
-    /// Whether an expression itself, without its parts, reads views of the right kind from the views that
-    /// its owner states. The binary search relies on ascending order, which `check_reads` checks for the
-    /// owner.
+    /// Whether an expression itself, without its parts, reads views of the right kind, and only views in
+    /// `stated`, the list of its rule or record. The binary search needs this list in ascending order, which
+    /// `check_reads` verifies.
     fn is_sound(&self, expr: &Expr, stated: &[u32]) -> bool {
         let is_stated = expr.views().iter().all(|view| stated.binary_search(view).is_ok());
         is_stated
@@ -148,7 +148,7 @@ impl ViewSpec {
                 is_window(window) && deploys > 0 && aggregate.is_sound()
             }
             ViewKind::Newest => true,
-            // A partition has these views for the aggregate partition; no rule reads one.
+            // A gathering view collects partials for the aggregate partition; no rule reads it.
             ViewKind::Gathering { pane, kept, .. } => {
                 let kept_max = WINDOW_MAX * (SEASON_WINDOWS_MAX + 1);
                 pane >= PANE_MIN && kept >= Span::ZERO && kept <= kept_max

@@ -119,8 +119,8 @@ enum Filter {
 }
 
 impl Filter {
-    /// `unit` is the unit of the value. Without a unit, a percentage is of a share of 1 and a duration of
-    /// seconds.
+    /// `unit` is the unit of the value. Without a unit, `percent` takes the value as a ratio, and `duration`
+    /// takes it as seconds.
     fn apply(self, value: Option<f64>, unit: Option<&Unit>) -> String {
         let Some(value) = value else { return "unknown".into() };
         let within = |other: &Unit| unit.and_then(|unit| unit.factor_to(other));

@@ -1,8 +1,10 @@
 //! One attempt of a stage: when it was queued, started and ended.
 //!
-//! Invariant: the first event of a status stays, a repeat changes nothing, and the same facts in another
-//! order give the same intervals. Two legs of a matrix that share stage and attempt are told apart by their
-//! labels and are never measured against each other: only the first leg is kept.
+//! Intuition: a matrix build runs one stage in parallel legs, for example one per operating system. If the
+//! legs share stage and attempt, only their labels differ. An interval from the start of one leg to the end of
+//! another means nothing, so only the first leg is kept.
+//! Invariant: the first event of a status stays, a repeat changes nothing, and the same facts in another order
+//! give the same intervals.
 
 use super::super::event::{StageEvent, StageStatus};
 use super::Derived;
@@ -24,7 +26,7 @@ pub(super) struct Attempt {
 /// Progress times kept per attempt to recognise repeats: 64 × 8 B.
 const PROGRESS_MAX: usize = 64;
 
-/// The time of a status, and the leg that reported it.
+/// The time of a status, and the matrix leg that reported it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Fact {
     time: Timestamp,

@@ -3,9 +3,9 @@
 //! Intuition: a run begins with its first event, but that event may be missing: refused, lost with a part of
 //! the log, or still on its way. The start that the run itself states, the starts of its stages, and the
 //! evidence of something earlier are therefore kept apart.
-//! Invariant: a beginning is certain only if nothing known of the run is earlier; a duration that would be
-//! too short is not derived. Rejected: taking the earliest event, whatever its status, because a run of which
-//! only the end is known would then have a duration of zero.
+//! Invariant: a beginning is certain only if nothing known of the run is earlier, so no duration is derived
+//! that is too short. Rejected: taking the earliest event, whatever its status, because a run of which only
+//! the end is known would then have a duration of zero.
 
 use crate::core::vocab::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,8 @@ pub(super) struct Beginning {
     pub first: Timestamp,
     /// The earliest time at which a run event states that the run was queued or started.
     stated: Option<Timestamp>,
-    /// The earliest time at which a stage was queued, started or skipped. Such an event implies no earlier
-    /// one.
+    /// The earliest time at which a stage was queued, started or skipped. Unlike progress or an end, such an
+    /// event does not imply an earlier one.
     begun: Option<Timestamp>,
     /// The time of the earliest refused event; the run existed by then.
     refused: Option<Timestamp>,
@@ -48,7 +48,7 @@ impl Beginning {
         self.first = self.first.min(time);
     }
 
-    /// Records that a run event states this time as queued or started.
+    /// Records that a run event states that the run was queued or started at this time.
     pub(super) fn state(&mut self, time: Timestamp) {
         self.note(time);
         self.stated = earliest(self.stated, time);

@@ -1,10 +1,12 @@
-//! The course of a pipeline: where its runs spend their time, and its health relative to its own history.
+//! The course of a pipeline: the stages in which its runs spend their time, and its health relative to its own
+//! history.
 //!
 //! Intuition: a stage is a bottleneck when runs spend most of their time there. A pipeline is healthy when
-//! its newest runs take as long, fail as seldom and finish as often as the earlier ones. Invariant: this
-//! module only reads; an unknown figure is `None`, never a full mark. Rejected: marks against fixed targets
-//! (a rule with levels expresses those better), and the queue length alone (a short queue before a stage that
-//! takes hours is worse than a long one before a quick stage).
+//! its newest runs take as long, fail as seldom and finish as often as the earlier ones. Each of the three
+//! gets a mark from 0 (bad) to 1 (good). Invariant: this module only reads; the mark of an unknown figure is
+//! `None`, never 1. Rejected: marks against fixed targets (a rule with levels expresses those better), and the
+//! queue length alone (a short queue before a stage that takes hours is worse than a long one before a quick
+//! stage).
 
 use super::super::event::RunStatus;
 use super::{Pipeline, Place};
@@ -19,8 +21,8 @@ const NEWEST: usize = 20;
 /// The period that a rate refers to.
 const HOUR: Span = Span::from_hours(1);
 
-/// The span over which the usual throughput is measured. It selects runs by end time, so a run reported more
-/// than a day after its end does not count.
+/// The span over which the usual throughput is measured. Runs are selected by the event time of their end, so
+/// a run that is reported more than a day after its end does not count.
 const DAY: Span = Span::from_hours(24);
 
 /// A stage with at least this share of the run time is a bottleneck.
@@ -166,8 +168,9 @@ impl Place {
         (course, self.secs_spent(median_secs.unwrap_or(0.0), now))
     }
 
-    /// Returns the mean over the newest runs that left and the runs that have been here longer than `usual`.
-    /// Without the latter, a stage in which everything is stuck would look as quick as it once was.
+    /// Returns the mean seconds in this stage, over the newest runs that left and the runs that have been here
+    /// longer than `usual`. Runs still here are included, because otherwise a stage in which all runs are
+    /// stuck would keep its old mean.
     fn secs_spent(&self, usual: f64, now: Timestamp) -> Option<f64> {
         let newest = self.times.newest_secs(NEWEST);
         let here = self.in_flight.iter().map(|(first, _)| (now - *first).secs_f64());

@@ -27,7 +27,7 @@ pub(super) struct Run {
     /// Whether its duration was already derived.
     pub is_timed: bool,
     pub stages: BTreeMap<Arc<str>, StageFacts>,
-    /// First-event time under which the pipeline lists it as in flight.
+    /// The key under which the pipeline lists the run as in flight: the time of its first event.
     pub listed: Option<Timestamp>,
     pub attempts_count: usize, // over all stages, at most ATTEMPTS_PER_RUN_MAX
     pub transitions: Transitions,
@@ -40,13 +40,13 @@ pub(super) struct StageFacts {
     pub listed: Option<Timestamp>,
     pub is_active: bool,
     pub is_waiting: bool,
-    /// Whether the run's stay in this stage was already learned.
+    /// Whether the time that the run spent in this stage was already added to the stage's usual times.
     pub is_timed: bool,
     pub attempts: BTreeMap<u32, Box<Attempt>>, // boxed: a B-tree node reserves eleven slots, most have one
 }
 
 impl Run {
-    /// Restores a forgotten run that comes back.
+    /// Restores a forgotten run of which another event arrived.
     pub(super) fn back(Remains { beginning, ended, is_timed }: Remains) -> Run {
         Run { beginning, ended, is_timed, ..Run::default() }
     }
@@ -56,7 +56,7 @@ impl Run {
     }
 
     /// Adds the facts of a stage event and derives the values that they complete. The flags state whether the
-    /// stage is the first and whether it is the last declared one.
+    /// stage is the first declared one, and whether it is the last declared one.
     pub(super) fn stage(
         &mut self,
         event: &StageEvent,
@@ -111,7 +111,7 @@ impl Run {
         }
     }
 
-    /// Records a hole in the log that may have contained events of this run.
+    /// Records a gap in the log; the lost records may have contained events of this run.
     pub(super) fn lose(&mut self) {
         self.transitions.lose();
     }
@@ -184,8 +184,8 @@ impl StageFacts {
         if let Some(opened) = event.queued().or(event.started()) {
             self.beginning.open(opened, false);
         }
-        // A further attempt that is reported only after its end lengthens the stay, so the stay is learned
-        // again.
+        // If a further attempt is first reported by its end, it lengthens the time in this stage. This time is
+        // then learned again.
         self.is_timed &= !(added.ended && is_running);
     }
 
@@ -212,7 +212,8 @@ impl StageFacts {
     }
 }
 
-/// Returns when the stage was queued, started or skipped. Any other event implies an earlier one.
+/// Returns when the stage was queued, started or skipped; `None` for any other event, which implies an earlier
+/// one.
 fn opened(event: &StageEvent) -> Option<Timestamp> {
     let skipped = event.ended().filter(|_| event.status == StageStatus::Skipped);
     event.queued().or(event.started()).or(skipped)

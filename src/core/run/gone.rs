@@ -1,9 +1,10 @@
-//! Forgotten runs, in a few bytes each, so that a run that comes back keeps its beginning and its end.
+//! Forgotten runs, reduced to beginning and end, so that a later event of such a run is judged correctly.
 //!
 //! Intuition: a run without an event for `abandon_after`, or one beyond the limit, is forgotten with all its
 //! stages. If an event of it arrives later, the run would otherwise begin in its middle, and a run that ended
 //! long ago would be in flight again. The facts needed to judge such an event are therefore kept.
-//! Invariant: at most `GONE_PER_PIPELINE_MAX` are kept, the newest; a run that comes back is taken out.
+//! Invariant: at most the newest `GONE_PER_PIPELINE_MAX` forgotten runs are kept. When another event of such a
+//! run arrives, the run is tracked again and removed from here.
 //! Rejected: keeping the runs themselves (many times the memory), and digests of their ids (a collision would
 //! confuse two runs).
 
@@ -28,8 +29,8 @@ pub(super) struct Remains {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gone {
     runs: BTreeMap<Arc<str>, (Timestamp, Remains)>,
-    /// Runs by the ingest time at which they were forgotten. Entries are stale for runs that came back or
-    /// were forgotten again.
+    /// Runs in the order of the ingest times at which they were forgotten. An entry is stale if its run was
+    /// tracked again or forgotten again since then.
     order: VecDeque<(Timestamp, Arc<str>)>,
 }
 
@@ -44,7 +45,7 @@ impl Gone {
         }
     }
 
-    /// Removes and returns what is known of a run that comes back.
+    /// Removes and returns the facts of a run of which another event arrived.
     pub(super) fn take(&mut self, run: &str) -> Option<Remains> {
         self.runs.remove(run).map(|(_, remains)| remains)
     }

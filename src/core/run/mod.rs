@@ -1,9 +1,10 @@
 //! Pipelines, their runs, and the values derived from stage, run and gate events.
 //!
-//! Intuition: the events of a run arrive twice, late and in any order. The tracker therefore keeps a run as a
-//! set of facts (an attempt was queued, started or ended at a given time). A derived value is computed when
-//! its second fact arrives, and its stamp is the end of its interval. Values that depend on everything known
-//! of a run, namely its duration and its stage transitions, are computed once per instant of log time.
+//! Intuition: the events of a run may arrive twice, late and in any order. The tracker therefore keeps a run
+//! as a set of facts (an attempt was queued, started or ended at a given time). A duration is derived when
+//! the later of its two facts arrives, and the value is recorded at the end of the measured interval. Run
+//! durations and stage transitions depend on all facts of a run, so they are computed once per instant of log
+//! time.
 //! Invariant: the same facts in another order give the same derived values; a repeated fact changes nothing;
 //! the first terminal status of an attempt stays; a derived duration is either correct or absent.
 //! Rejected: a state machine per run that expects `queued → started → ended` and treats any other order as an
@@ -48,12 +49,12 @@ pub struct Tracker {
     pipelines: BTreeMap<Arc<str>, Pipeline>,
     /// Minute → runs to check for abandonment at that minute.
     reviews: BTreeMap<Timestamp, Vec<(Arc<str>, Arc<str>)>>,
-    /// Pipelines and runs with events at the current instant of the log, each with the number of its newest
-    /// event.
+    /// Runs, by pipeline and run id, with events at the current instant of log time. The value is the number
+    /// of the newest event of the run within this instant.
     unsettled: BTreeMap<(Arc<str>, Arc<str>), u64>,
     /// Number of events accepted at the current instant.
     noted: u64,
-    /// Ingest time of the first record after the newest hole in the log.
+    /// Ingest time of the first record after the newest gap in the log.
     lost_at: Option<Timestamp>,
     is_dirty: bool,
     /// Number of finished runs evicted early to make room.
@@ -70,10 +71,10 @@ pub struct Moment<'a> {
     pub interruptions: &'a Interruptions,
 }
 
-/// The state of a place (a pipeline or a stage) as a run function of a rule reads it.
+/// The state of a pipeline or stage, as the rule functions `idle`, `age` and `in_flight` read it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sight {
-    /// The last run in flight was abandoned.
+    /// Unknown: the last run in flight was abandoned, because it had no event for `abandon_after`.
     Lost,
     Idle,
     Busy {
@@ -176,13 +177,13 @@ impl Tracker {
         Some(self.pipelines.entry(name.clone()).or_default())
     }
 
-    /// Returns whether a run that is new at `now` may have begun in lost records.
+    /// Returns whether the first event of a run that is first seen at `now` may be among lost records.
     fn is_doubtful(&self, now: Timestamp, abandon_after: Span) -> bool {
         self.lost_at.is_some_and(|lost| now <= lost + abandon_after)
     }
 
-    /// Notes that an event of a run was accepted. `due` is set for a new run: the time at which the run may
-    /// have to be forgotten.
+    /// Notes that an event of a run was accepted. `due` is set for a new run only. It is the time of the first
+    /// check whether the run is abandoned.
     fn note(&mut self, pipeline: &Arc<str>, run: &Arc<str>, due: Option<Timestamp>) {
         self.is_dirty = true;
         self.noted += 1;
@@ -212,7 +213,7 @@ impl Tracker {
         }
     }
 
-    /// Records a hole in the log; `at` is the ingest time of the first record after it.
+    /// Records a gap in the log; `at` is the ingest time of the first record after it.
     pub fn lose(&mut self, at: Timestamp) {
         self.lost_at = Some(at);
         self.pipelines.values_mut().for_each(Pipeline::lose);

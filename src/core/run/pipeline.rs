@@ -21,7 +21,8 @@ pub struct Pipeline {
     pub(super) stages: BTreeMap<Arc<str>, Box<Place>>,
     /// Whether a run event was ever seen; from then on only run events end a run.
     pub(super) has_run_events: bool,
-    /// Whether a run event ever stated a run's beginning; from then on only run events do.
+    /// Whether a run event ever stated a beginning. From then on, a beginning is certain only if a run event
+    /// states it.
     pub(super) has_run_starts: bool,
     pub(super) declared: Vec<Arc<str>>,
     /// Finished runs by end time, for eviction and for the summary.
@@ -206,8 +207,8 @@ impl Pipeline {
         self.relist(id, scope, moment.now);
     }
 
-    /// Lists a run in the places where it is, and nowhere else. Stages out of scope are listed correctly
-    /// already: neither their facts nor the end of the run have changed.
+    /// Updates the lists of runs in flight of the pipeline and of the stages in `scope`. The other stages need
+    /// no update, because neither their facts nor the end of the run have changed.
     fn relist(&mut self, id: &Arc<str>, scope: Affected<'_>, now: Timestamp) {
         self.is_dirty = true;
         let Some(run) = self.runs.get_mut(id) else { return };
@@ -268,12 +269,12 @@ impl Pipeline {
         }
     }
 
-    /// Records a hole in the log that may have contained events of these runs.
+    /// Records a gap in the log; the lost records may have contained events of these runs.
     pub(super) fn lose(&mut self) {
         self.runs.values_mut().for_each(|run| run.lose());
     }
 
-    /// Removes a run from everything; returns 1 if it was in flight.
+    /// Forgets a run: removes it from the pipeline and its stages. Returns 1 if it was in flight.
     pub(super) fn abandon(&mut self, id: &Arc<str>, now: Timestamp) -> u64 {
         let Some(mut run) = self.runs.remove(id) else { return 0 };
         self.is_dirty = true;

@@ -1,7 +1,7 @@
 //! The runs in flight at one place, a pipeline or one of its stages, and the usual durations there.
 //!
-//! Invariant: only complete stays are learned from: a run whose beginning is not certain contributes neither
-//! an age nor a duration.
+//! A stay is the time that one run spends in a place. Invariant: usual ages and durations are learned from
+//! complete stays only. A run whose beginning is not certain contributes to neither.
 
 use super::super::detect::learned::Durations;
 use super::facts::StageFacts;
@@ -22,11 +22,11 @@ pub struct Place {
     pub(super) waiting: u32,
     /// Whether the last run in flight was abandoned, so that the state of this place is unknown.
     is_lost: bool,
-    /// Times between events while a run was in flight.
+    /// Usual times between two events while a run was in flight.
     gaps: Durations,
-    /// Ages of runs when they left, by the log's clock.
+    /// Usual ages of runs when they left: ingest time of the leaving minus time of the first event.
     ages: Durations,
-    /// Lengths of stays, by the times of the events.
+    /// Usual lengths of stays: event time of the end minus event time of the beginning.
     pub(super) times: Durations,
 }
 
@@ -76,8 +76,9 @@ impl Place {
         self.times.add(stay.ms());
     }
 
-    /// Lists a run under its first-event time, or removes it if `wanted` is `None`. `left` is the time at
-    /// which the run left; it is set only for a run with a certain beginning.
+    /// Lists a run as in flight under the time of its first event, or removes it if `wanted` is `None`. `left`
+    /// is the time at which the run left. It is set only for a run with a certain beginning, because only such
+    /// a run teaches an age.
     pub(super) fn relist(
         &mut self,
         run: &Arc<str>,

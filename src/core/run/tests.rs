@@ -208,7 +208,8 @@ fn one_event_after_the_end_says_it_all() {
 fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
     let mut told = Told::all(&[Sent::Run(run("r", RunStatus::Succeeded, 9))]);
     assert_eq!((told.values("cards_processed").len(), told.values("run_duration_seconds").len()), (1, 0));
-    // Later events put nothing in flight, but supply the beginning if they state it.
+    // Stage events after the end do not put the run in flight again. Only a run event that states the start
+    // supplies the beginning.
     told.send(&Sent::Stage(stage("r", "test", StageStatus::Started, 6)));
     told.send(&Sent::Stage(stage("r", "build", StageStatus::Succeeded, 8)));
     told.pass(10);
@@ -218,8 +219,8 @@ fn a_run_of_which_only_the_end_is_known_is_counted_and_has_no_duration() {
     assert_eq!((told.sight(), told.values("run_duration_seconds")), (Some(Sight::Idle), vec![7.0]));
 }
 
-/// Goal: a forgotten run is recognised when it comes back. Method: a run of 48 hours with 30 silent ones, and
-/// then its end, alone or after another stage.
+/// Goal: a forgotten run is recognised when another event of it arrives. Method: a run starts and sends
+/// nothing for at least 30 hours. Its end arrives after 48 hours, alone or after another stage event.
 #[test]
 fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
     let hours = |hours: i64| hours * 3_600;
@@ -244,8 +245,7 @@ fn a_run_longer_than_it_is_remembered_has_its_true_duration() {
 
 #[test]
 fn an_event_that_was_refused_makes_no_run_shorter() {
-    // The first event claimed a future time and was refused; that time later falls into the middle of the
-    // run.
+    // The first event states a time in the future and is refused. The run later continues beyond that time.
     for is_known in [false, true] {
         let mut told = Told::default();
         if is_known {
@@ -309,8 +309,8 @@ fn finished_runs_make_room_and_are_still_known() {
     assert_eq!(told.values("run_duration_seconds").len() as i64, runs + 1);
 }
 
-/// Goal: a pipeline may have a few runs however many the others have; beyond these, a new run only replaces a
-/// finished one.
+/// Goal: each pipeline may have `RUNS_GRANTED` runs, even if all pipelines together are at the limit. Beyond
+/// these, a new run is accepted only if it replaces a finished one.
 /// Method: the total count of runs is set to its maximum.
 #[test]
 fn one_sender_does_not_use_up_the_room_for_runs() {
@@ -368,7 +368,7 @@ fn the_last_declared_stage_ends_a_run_without_run_events() {
     let values: Vec<_> = told.derived.iter().map(|d| (d.name, d.value)).collect();
     assert_eq!(values, [("cards_processed", 1.0), ("run_duration_seconds", 9.0)]);
     assert_eq!(told.sight(), Some(Sight::Idle));
-    // Run events sent as well end the run instead.
+    // If the pipeline also sends run events, these end the run, not the last declared stage.
     let mut told = Told::default();
     told.tracker.declare(&[("p".into(), spec())].into());
     told.send(&Sent::Stage(stage("r", "deploy", StageStatus::Failed, 9)));

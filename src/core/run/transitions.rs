@@ -17,9 +17,10 @@ use std::sync::Arc;
 pub(super) struct Transitions {
     starts: Vec<Edge>, // at most ATTEMPTS_PER_RUN_MAX, as ends
     ends: Vec<Edge>,
-    /// How many starts and ends were examined already.
+    /// The numbers of starts and of ends that [`Self::settle`] has examined.
     settled: (usize, usize),
-    /// Whether a start or an end was refused, so that the nearest edge is no longer known.
+    /// Whether a start or an end was refused. Nothing is paired from then on, because the refused edge may be
+    /// the nearest one.
     is_torn: bool,
 }
 
@@ -46,7 +47,7 @@ enum At {
 }
 
 impl Transitions {
-    /// Restores edges that were all examined.
+    /// Restores the edges of a snapshot; all of them count as examined.
     pub(super) fn restored(starts: Vec<Edge>, ends: Vec<Edge>) -> Transitions {
         Transitions { settled: (starts.len(), ends.len()), starts, ends, is_torn: false }
     }

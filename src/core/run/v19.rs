@@ -1,8 +1,8 @@
 //! Runs in the shape of snapshots of version 19, and their conversion.
 //!
-//! Intuition: version 19 keeps the first event of a run and not what it stated. The attempts of its stages
-//! say when they were queued and started; a run that is first seen before all of them stated its beginning
-//! itself. Invariant: a duration that version 19 derived is not derived again.
+//! Intuition: a snapshot of version 19 holds the time of a run's first event, but not its kind. The stage
+//! attempts state when they were queued and started. If the first event is earlier than all stages, it was a
+//! run event that stated the beginning. Invariant: a duration that version 19 derived is not derived again.
 
 use super::super::event::{RunStatus, StageStatus};
 use super::attempt::Attempt;

@@ -1,15 +1,15 @@
-//! Lookup of views by what they read.
+//! Lookup of views by a hash of what they read.
 //!
-//! Intuition: a rule set may have 10,000 views, and each one looks for its predecessor and for the views
-//! with the same keys.
-//! Invariant: views that read the same rows, or have the same keys, have the same number, so only those are
-//! compared.
+//! Intuition: a rule set may have 10,000 views. After a change of the rule set, each view takes over the
+//! state of its predecessor. Then each view looks for other views with the same keys.
+//! Invariant: views that read the same rows, or have the same keys, have the same hash. So only views with
+//! equal hashes are compared.
 //! Rejected: comparing every pair (100 million comparisons of selectors, while the engine waits).
 
 use super::{View, ViewSpec};
 use std::collections::HashMap;
 
-/// The views of the former rule set by their numbers, in the order of that set.
+/// The views of the previous rule set by [`ViewSpec::id`]. Views with the same id keep their order.
 #[derive(Debug, Default)]
 pub(crate) struct Former(HashMap<u64, Vec<View>>);
 
@@ -22,8 +22,8 @@ impl Former {
         Former(by_id)
     }
 
-    /// Takes the view that reads the requested rows: the one with the same spec, else the one that reads
-    /// furthest back.
+    /// Removes and returns the view that reads the requested rows: the one with the same spec, else the one
+    /// with the longest period.
     pub(crate) fn take_like(&mut self, spec: &ViewSpec) -> Option<View> {
         let alike = self.0.get_mut(&spec.id())?;
         let very = alike.iter().position(|view| view.spec == *spec);
@@ -34,7 +34,7 @@ impl Former {
     }
 }
 
-/// Places of views by the number that comparable views share, ascending.
+/// Indices of views by the hash that comparable views share; ascending unless sorted otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Alike(HashMap<u64, Vec<usize>>);
 
@@ -59,7 +59,7 @@ impl Alike {
         Alike(by_number)
     }
 
-    /// Sorts the places that share a number.
+    /// Sorts the indices of views that share a hash.
     pub(super) fn sort_by_key<K: Ord>(&mut self, key: impl Fn(usize) -> K) {
         self.0.values_mut().for_each(|places| places.sort_by_key(|place| key(*place)));
     }

@@ -1,4 +1,4 @@
-//! Views of the past: aligned, mostly sealed windows of a period or of each version.
+//! Baseline views: the aligned windows of a past period or of each version, nearly all of them sealed.
 
 use super::history::{History, Reader};
 use super::{View, ViewKind};
@@ -6,25 +6,25 @@ use crate::core::detect::regression::Window;
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 
-/// Windows kept of one version: its newest ones. 64 x 34 bytes.
+/// Number of newest windows kept per version; 34 bytes each.
 pub(crate) const WINDOWS_OF_A_VERSION: usize = 64;
 
-/// Windows kept beyond the period: the trailing window overlaps two, one more is not sealed yet, and
-/// [`WINDOWS_BEHIND`] more stay until a rule evaluates again and subtracts them. 11 x 10 bytes, 34 with
-/// profiles.
+/// Number of windows kept beyond the period. The trailing window overlaps two, and one more is not sealed
+/// yet. [`WINDOWS_BEHIND`] more stay until the next evaluation of a rule subtracts them from its counts. A
+/// window takes 10 bytes, with a profile 34.
 const WINDOWS_SPARE: i64 = 3 + WINDOWS_BEHIND;
 
-/// Windows that may pass before a rule evaluates again; after more of them all windows are counted from
-/// scratch.
+/// Maximum number of windows between two evaluations of a rule. After more windows, the rule counts all
+/// windows of its baseline from scratch.
 const WINDOWS_BEHIND: i64 = 8;
 
-/// Versions kept beyond those that rules ask for, because a version that appears may be an old one.
+/// Number of versions kept beyond those that rules compare, because a version that appears may be an old one.
 const VERSIONS_SPARE: usize = 4;
 
-/// The largest number of kept groups of versions that no series feeds any more; 4,096 x 2 KiB.
+/// Maximum number of groups kept for versions that no series feeds any more; about 2 KiB each.
 const GONE_MAX: usize = 4_096;
 
-/// How many closed windows are kept.
+/// The rows that a view keeps per key: those of a time span, or the newest [`WINDOWS_OF_A_VERSION`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Retention {
     For(Span),
@@ -50,15 +50,16 @@ pub(crate) struct StateBefore {
 }
 
 impl SealedWindows<'_> {
-    /// Returns the state that tells whether the windows have changed: how often an older window changed,
-    /// where the oldest begins and the newest ends.
+    /// Returns the state by which a reader detects changed windows: the number of rewritten rows, the index
+    /// of the oldest window, and the index after the newest.
     pub(crate) fn state(&self) -> (u32, i64, i64) {
         let (first, end) = self.history.range();
         (self.rewrites, first, end)
     }
 
-    /// Returns the state that tells whether a baseline of the windows before `end` is out of date: the same
-    /// as [`Self::state`] for these windows alone, and where the tail begins.
+    /// Returns the state by which a reader detects that a baseline of the windows before `end` is out of
+    /// date: the number of rewritten rows, the index after the newest of these windows, and the threshold of
+    /// the tail.
     pub(crate) fn state_before(&self, end: i64) -> StateBefore {
         let (_, newest_end) = self.history.range();
         StateBefore {
@@ -68,19 +69,19 @@ impl SealedWindows<'_> {
         }
     }
 
-    /// Returns where the tail of the past begins.
+    /// Returns the threshold above which a value belongs to the tail of the past.
     pub(crate) fn tail_begin(&self) -> Option<f64> {
         self.history.tail_begin().map(f64::from)
     }
 
-    /// Returns one window, if it is known.
+    /// Returns the statistics of one window; `None` if the window is unknown.
     pub(crate) fn window(&self, index: i64) -> Option<Window> {
         let (value, count) = self.value(index)?;
         Some(Window { count, value, profile: self.history.profile(index) })
     }
 
-    /// Returns the value and the count of a window. A window without a row is unknown, except that it
-    /// counts as zero from the key's first window on where the aggregate of an empty window is zero.
+    /// Returns value and count of a window. A window without a row is unknown, with one exception: if the
+    /// aggregate of an empty window is zero, a window after the key's first one counts as zero.
     #[inline]
     pub(crate) fn value(&self, index: i64) -> Option<(f64, u64)> {
         self.history.value(index).or_else(|| self.is_zero(index).then_some((0.0, 0)))
@@ -115,7 +116,7 @@ impl View {
         matches!(self.spec.kind, ViewKind::Baseline { .. } | ViewKind::Deploys { .. })
     }
 
-    /// Returns how the view reads a window, and how many windows it keeps.
+    /// Returns how the view reduces a window to a row, and which rows it keeps.
     pub(super) fn reader(&self) -> Option<(Reader, Retention)> {
         let reader =
             |window, aggregate, is_profiled| Reader { shape: self.shape, aggregate, window, is_profiled };
@@ -148,12 +149,12 @@ impl View {
         })
     }
 
-    /// Counts changes of a key's sealed windows.
+    /// Returns how often a window of the key was sealed or sealed again; 0 for a key without a group.
     pub(crate) fn changes(&self, key: KeyId) -> u32 {
         self.group_of(key).and_then(|group| self.group(group)).map_or(0, |group| group.changes)
     }
 
-    /// Returns the index of the first window in which a key was seen.
+    /// Returns the index of the first window with an observation of the key.
     pub(crate) fn begun(&self, key: KeyId) -> Option<i64> {
         self.group_of(key).and_then(|group| self.group(group))?.begun()
     }
@@ -176,7 +177,7 @@ impl View {
             let mut all_gone: Vec<(Timestamp, KeyId)> =
                 all_gone.map(|group| (group.newest, group.key)).collect();
             all_gone.sort();
-            // More are removed than necessary, so that not every new version has to visit all groups.
+            // More groups are removed than necessary; otherwise every new version would visit all groups.
             all_gone.truncate(all_gone.len().saturating_sub(GONE_MAX - GONE_MAX / 8));
             all_gone.iter().for_each(|(_, key)| self.drop_gone(*key));
         }

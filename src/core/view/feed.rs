@@ -1,12 +1,13 @@
 //! Coarser panes from finer ones.
 //!
 //! Intuition: rules over `[1m]` and `[5m]` of the same keys would record every value twice. So only the
-//! finest view of the same keys records values. It hands each of its panes on to the others when the next
-//! pane begins: one merge per pane instead of one addition per value.
+//! finest view of the same keys, the source, records values. When a pane of the source is finished, the
+//! source hands it on to the coarser views, which it feeds: one merge per pane instead of one addition per
+//! value.
 //! Invariant: a fed view holds all observations of its keys except those in the newest pane of its source
-//! while that pane is open; a read of the fed view adds that pane.
-//! Rejected: merging the coarse pane from the fine ones at each grid point (a merge of six histograms a
-//! second and key), and a running difference (floating-point sums drift).
+//! while that pane is open. A read of the fed view adds that pane.
+//! Rejected: merging the coarse pane from the fine ones at each grid point (a merge of six histograms per
+//! second and key), and a running total from which old panes are subtracted (floating-point sums drift).
 
 use super::group::Trail;
 use super::{Alike, Reading, Recorded, View, ViewKind, lead};
@@ -14,14 +15,14 @@ use crate::core::measure::series::Subscription;
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 
-/// The current time: the ingest time, and the distance of grid points.
+/// The current ingest time, and the distance between grid points.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct When {
     pub now: Timestamp,
     pub interval: Span,
 }
 
-/// The newest pane of a source, while it is not handed on yet.
+/// The newest pane of a source that the fed views have not received yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open<'a> {
     pub(super) start: Timestamp,
@@ -50,7 +51,7 @@ pub(crate) fn link(views: &mut [View]) {
     }
 }
 
-/// Returns the finest other view that holds everything this view needs.
+/// Returns the finest other view that has all panes and details which this view needs.
 fn source_of(views: &[View], at: usize, alike: &Alike) -> Option<u32> {
     let fed = &views[at];
     let can_feed = |other: &usize| {
@@ -62,7 +63,7 @@ fn source_of(views: &[View], at: usize, alike: &Alike) -> Option<u32> {
             && finer.spec.has_spread >= spec.has_spread
             && fed.pane.ms() % finer.pane.ms() == 0
     };
-    // Finer views come first.
+    // The views are sorted by pane length, so only finer views come before this one.
     let finer = alike.of(fed.spec.keys_number()).take_while(|other| *other != at);
     let found = finer.filter(|_| is_trailing(fed)).find(can_feed);
     found.map(|at| at as u32)
@@ -76,7 +77,7 @@ fn is_trailing(view: &View) -> bool {
     matches!(view.spec.kind, ViewKind::Trailing { .. })
 }
 
-/// Adds one observation to a group, and hands on what the fed views need.
+/// Adds observations to a group, and hands on the panes or observations that the fed views need.
 #[inline]
 pub(crate) fn record(views: &mut [View], to: Subscription, reading: &Reading<'_>, when: When) {
     let view = &mut views[to.view as usize];
@@ -109,7 +110,7 @@ fn hand_on(views: &mut [View], to: Subscription, recorded: Recorded, reading: &R
     }
 }
 
-/// Lets panes enter and leave all views at a grid point.
+/// Moves the windows of all views to a grid point: new panes enter and old panes leave.
 pub(crate) fn roll(views: &mut [View], when: When) {
     for source in 0..views.len() {
         views[source].look_at(when.now);
@@ -125,7 +126,7 @@ pub(crate) fn roll(views: &mut [View], when: When) {
     }
 }
 
-/// Hands on all open panes, because the views are about to be linked again.
+/// Hands on all open panes, because the links between views are about to change.
 pub(crate) fn settle(views: &mut [View], when: When) {
     for source in 0..views.len() {
         let (open, pane) = (views[source].take_open(), views[source].pane);
@@ -137,7 +138,7 @@ pub(crate) fn settle(views: &mut [View], when: When) {
     }
 }
 
-/// Marks changed keys of a view in the views that it feeds.
+/// Marks the changed keys of a view as changed in the views that it feeds.
 pub(crate) fn spread(views: &mut [View], changed: u32, keys: &[KeyId]) {
     for fed in views[changed as usize].feeds.clone() {
         let fed = &mut views[fed as usize];
@@ -171,7 +172,7 @@ pub(super) fn with_open<T>(
 }
 
 impl View {
-    /// Takes one observation that the source could not keep in its open pane.
+    /// Records one observation that the source could not keep in its open pane.
     fn take(&mut self, key: KeyId, reading: &Reading<'_>, when: When) {
         let Some(group) = self.group_of(key) else { return };
         self.record(group, reading, when.now, when.interval);
@@ -192,7 +193,8 @@ impl View {
         }
     }
 
-    /// Creates the pane for a time at which the source has begun one, so that its end is scheduled.
+    /// Creates the pane that contains `time`. The source has begun a pane there, and creating the coarser
+    /// pane schedules the grid points at which it enters and leaves the window.
     fn begin(&mut self, key: KeyId, time: Timestamp, when: When) {
         let Some(group) = self.group_of(key) else { return };
         self.trail(group, time, when.now, when.interval);

@@ -1,4 +1,5 @@
-//! Views that gather for the aggregate partition: their panes are handed over and start empty again.
+//! Gathering views: a partition collects panes in them for the aggregate partition. Sending the panes empties
+//! the view.
 
 use super::group::Trail;
 use super::pipeline_records::PipelineRecords;
@@ -10,30 +11,29 @@ use crate::core::vocab::time::{Span, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Prefix of the source of a series that stands for the partials of a key.
+/// Prefix of the source of a series that stands for one key's partials.
 const PARTIAL_SOURCE: &str = "_partial:";
 
 impl SeriesInfo {
-    /// Whether the series stands for partials of other partitions.
+    /// Whether the series stands for the partials that other partitions sent.
     pub fn is_partial(&self) -> bool {
         self.source.starts_with(PARTIAL_SOURCE)
     }
 }
 
 impl ViewSpec {
-    /// Returns a number that two views share only if they read the same rows. It contains neither the order
-    /// of rules nor how far back a view reads, so it stays when other rules are added or removed.
+    /// Returns a hash of the rows that the view reads. It depends neither on the order of rules nor on how
+    /// far back a view reads, so it stays when other rules are added or removed.
     pub fn id(&self) -> u64 {
         hash(&self.of_any_period())
     }
 
-    /// Returns a number that two views share only if they have the same keys.
+    /// Returns a hash of the view's keys: views with the same keys have the same hash.
     pub(super) fn keys_number(&self) -> u64 {
         hash(&(&self.selector, &self.by))
     }
 
-    /// Returns a number that two baseline views share only if they have the same keys and window length;
-    /// `None` for other views.
+    /// Returns a hash of the keys and the window length of a baseline view; `None` for other views.
     pub(super) fn window_number(&self) -> Option<u64> {
         let ViewKind::Baseline { window, .. } = self.kind else { return None };
         Some(hash(&(&self.selector, &self.by, window)))
@@ -43,8 +43,8 @@ impl ViewSpec {
         format!("{:016x}", self.keys_number())
     }
 
-    /// Returns the key under which this view reads a series, if it does. `records`: those that
-    /// derive from pipeline series.
+    /// Returns the key under which this view reads a series; `None` if it does not read the series.
+    /// `records`: the recorded series that derive from pipeline series.
     pub fn key_of(&self, series: &SeriesInfo, records: &PipelineRecords) -> Option<Key> {
         let label = |name: &str| records.label(series, name);
         match series.source.strip_prefix(PARTIAL_SOURCE) {
@@ -55,7 +55,7 @@ impl ViewSpec {
         }
     }
 
-    /// Returns the series that stands for the partials of a key in the aggregate partition. It has no
+    /// Returns the series that stands for a key's partials in the aggregate partition. The series has no
     /// windows, but it expires like any other series. Its name determines the metric's unit and resolution.
     pub fn partial_identity(&self, key: &Key, unit: Option<crate::core::vocab::unit::Unit>) -> Identity {
         Identity {
@@ -73,7 +73,7 @@ fn hash(part: &impl Serialize) -> u64 {
 }
 
 impl View {
-    /// Returns the view with which each partition gathers for this view and for those that it feeds.
+    /// Returns the view in which each partition gathers panes for this view and for those that it feeds.
     pub(crate) fn gathering(&self, all: &[View]) -> ViewSpec {
         let (of, pane) = (self.spec.id(), self.pane);
         let kept = self.feeds.iter().map(|fed| all[*fed as usize].kept).fold(self.kept, Span::max);
@@ -86,7 +86,8 @@ impl View {
         matches!(self.spec.kind, ViewKind::Gathering { .. })
     }
 
-    /// Takes the panes of all keys that changed; a key without panes has only joined.
+    /// Removes and returns the panes of all keys marked as changed. A key has no panes if a series only
+    /// joined it.
     pub(in crate::core) fn take_gathered(&mut self) -> Vec<(KeyId, Timestamp, Vec<Trail>)> {
         let dirty = std::mem::take(&mut self.dirty);
         let taken = dirty.iter().filter_map(|at| {

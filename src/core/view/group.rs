@@ -1,6 +1,7 @@
 //! One key's panes, and the cached results of reading them.
 //!
-//! Intuition: at one grid point several rules read the same key; each question is answered once.
+//! Intuition: at one grid point, several rules read the same key. Its totals and each of its quantiles are
+//! computed once and cached.
 //! Invariant: panes ascend by index; any change discards the cached results.
 
 use super::baseline::{Retention, WINDOWS_OF_A_VERSION};
@@ -18,18 +19,19 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub key: KeyId,
-    pub(super) members: u32, // series that feed it, > 0 while the group lives
+    pub(super) members: u32, // number of series that feed it
     /// Greatest event time of the observations; for a declared series, the time of the declaration.
     pub newest: Timestamp,
     pub(super) panes: VecDeque<Trail>, // ascending by index
     pub(super) is_dirty: bool,
     /// Baseline views: the rows of sealed windows.
     history: Option<Box<History>>,
-    /// Baseline views: how often a window was sealed; only to detect what is out of date.
+    /// Baseline views: how often a window was sealed. A cached baseline compares it to detect that it is out
+    /// of date.
     #[serde(skip)]
     pub(super) changes: u32,
-    /// Baseline views: how often a row was rewritten, or written before a newer one; evidence shows the
-    /// number.
+    /// Baseline views: how often a row was replaced, or written before a newer one. The evidence of an alert
+    /// shows the number.
     pub(super) rewrites: u32,
     #[serde(skip)]
     prefix: Prefix,
@@ -49,10 +51,10 @@ pub(crate) struct Trail {
     pub pane: Pane,
     pub(super) mean: f64,
     pub(in crate::core) m2: f64, // sum of squared distances from the mean
-    pub(super) is_open: bool,    // not handed on to the fed views yet; only the newest is
+    pub(super) is_open: bool,    // not handed on to the fed views yet
 }
 
-/// The cached merge of a window's panes; the newest one is left out unless the view is fed.
+/// The cached merge of a window's panes. The newest pane is left out unless the view is fed.
 #[derive(Debug, Clone, Default)]
 struct Prefix {
     first: i64,
@@ -60,11 +62,11 @@ struct Prefix {
     pane: Option<Pane>,
 }
 
-/// The panes that one group holds for the same key's groups in other views.
+/// The panes of a leader's group that are not closed yet. The followers read them, too, when they are sealed.
 #[derive(Debug)]
 pub(super) struct Sealable {
     panes: VecDeque<Trail>,
-    /// The sealed windows, and the first window that may still change.
+    /// The sealed windows, and the index of the first window that may still change.
     sealed: (SealedPanes, i64),
 }
 
@@ -93,7 +95,7 @@ impl Group {
         }
     }
 
-    /// Prepares the cache for the results of a grid point.
+    /// Discards the cached results unless they are those of grid point `at`.
     pub(super) fn remember(&mut self, at: Timestamp) {
         if self.memo_at != Some(at) {
             self.memo.clear();
@@ -153,14 +155,14 @@ impl Group {
         self.history.as_ref()?.begun()
     }
 
-    /// Baseline views: writes the row of a sealed window, which may have a row already.
+    /// Baseline views: writes the row of a sealed window. It replaces the window's row, if there is one.
     pub(super) fn write(&mut self, trail: &Trail, reader: &Reader) {
         let history = self.history.get_or_insert_default();
         self.rewrites += u32::from(history.seal(trail, reader));
         self.changes += 1;
     }
 
-    /// Baseline views: drops the rows of windows older than `kept`, or all but the newest.
+    /// Baseline views: drops the rows that `kept` does not cover.
     pub(super) fn trim(&mut self, at: Timestamp, kept: Retention, window: Span) {
         let history = self.history.get_or_insert_default();
         match kept {
@@ -174,13 +176,13 @@ impl Group {
         self.history.get_or_insert_default().keep(trail);
     }
 
-    /// Baseline views: closes the windows before this one: they accept no more observations.
+    /// Baseline views: closes the windows before `index`: they accept no more observations.
     pub(super) fn close_before(&mut self, index: i64) {
         self.history.get_or_insert_default().close_before(index);
     }
 
-    /// Baseline views: takes the windows that are not sealed yet, and the sealed ones that may still
-    /// change.
+    /// Baseline views: removes and returns the windows that are not sealed yet, and the sealed ones that may
+    /// still change.
     pub(super) fn take_sealable(&mut self) -> Sealable {
         let sealed = self.history.as_mut().map(|history| history.take_panes()).unwrap_or_default();
         Sealable { panes: std::mem::take(&mut self.panes), sealed }
@@ -207,7 +209,7 @@ impl Group {
         history::profile([self.prefix.pane.as_ref().unwrap_or(&EMPTY), rest.unwrap_or(&EMPTY)], shape, above)
     }
 
-    /// Drops the panes that no grid point reads at `at`; returns the open one if it was among them.
+    /// Drops the panes that no grid point from `at` on reads. Returns the open pane if it was dropped.
     pub(super) fn drop_before(&mut self, at: Timestamp, pane: Span, kept: Span) -> Option<Trail> {
         let mut open = None;
         while self.panes.front().is_some_and(|trail| trail.start(pane) + kept < at) {
@@ -220,12 +222,12 @@ impl Group {
         open
     }
 
-    /// Returns the newest pane, if the fed views do not have it.
+    /// Returns the newest pane if it is not handed on to the fed views yet.
     pub(super) fn open(&self) -> Option<&Trail> {
         self.panes.back().filter(|trail| trail.is_open)
     }
 
-    /// Returns the pane before the newest, if the fed views do not have it.
+    /// Returns the pane before the newest if it is not handed on to the fed views yet.
     pub(super) fn finished(&self) -> Option<&Trail> {
         self.panes.iter().rev().nth(1).filter(|trail| trail.is_open)
     }
@@ -237,7 +239,7 @@ impl Group {
         }
     }
 
-    /// Returns a copy of the newest pane, which counts as handed on from here.
+    /// Returns a copy of the newest pane, and marks the pane as handed on; `None` if it already was.
     pub(super) fn hand_over_newest(&mut self) -> Option<Trail> {
         let newest = self.panes.back_mut().filter(|trail| trail.is_open)?;
         newest.is_open = false;
@@ -257,8 +259,8 @@ impl Group {
         self.memo.get(place).copied().filter(|value| !value.is_nan())
     }
 
-    /// Computes all requested quantiles of this key while its panes are in the cache: the next rule returns
-    /// to this key only after it has read ten thousand others.
+    /// Computes all requested quantiles of this key while its panes are in the processor's cache. The next
+    /// rule reads this key only after it has read all other keys, which evict the panes.
     fn answer(&mut self, shape: Shape, (first, last): (i64, i64), asked: &[f64], parts: QuantilePanes<'_>) {
         let mut memo = std::mem::take(&mut self.memo);
         self.refresh(first, last, parts);
@@ -288,7 +290,7 @@ impl Group {
         }
     }
 
-    /// Renews the merge of the window's panes if it is out of date.
+    /// Merges the panes of the window again if the cached merge is out of date.
     fn refresh(&mut self, first: i64, last: i64, parts: QuantilePanes<'_>) {
         match parts {
             QuantilePanes::OlderAndNewest => self.refresh_prefix(first, last, 1),
@@ -296,7 +298,7 @@ impl Group {
         }
     }
 
-    /// Returns the pane that is not in the merge.
+    /// Returns the pane of the window that the cached merge leaves out.
     fn rest<'a>(&'a self, first: i64, last: i64, parts: QuantilePanes<'a>) -> Option<&'a Pane> {
         match parts {
             QuantilePanes::OlderAndNewest => self.within(first, last).last().map(|trail| &trail.pane),
@@ -350,7 +352,7 @@ impl Trail {
         Timestamp::clamped(self.index * pane.ms())
     }
 
-    /// Uses Welford's update, so that a small spread around a large mean survives.
+    /// Adds one value. Welford's update keeps a small spread around a large mean from being lost to rounding.
     #[inline]
     pub(super) fn record(&mut self, sample: &Sample, has_quantiles: bool, has_spread: bool) {
         if has_quantiles {
@@ -366,13 +368,13 @@ impl Trail {
         }
     }
 
-    /// Adds a pre-aggregated pane with its spread; the spread is 0 where it is unknown.
+    /// Adds a pre-aggregated pane. `m2`: the sum of squared distances from its mean; 0 if unknown.
     pub(super) fn merge(&mut self, part: &Pane, m2: f64) {
         self.add_moments(part.count, part.avg().unwrap_or(0.0), m2);
         self.pane.merge(part);
     }
 
-    /// Adds a finer pane with its spread.
+    /// Adds a finished pane of a finer view.
     pub(super) fn absorb(&mut self, finer: &Trail) {
         self.add_moments(finer.pane.count, finer.mean, finer.m2);
         self.pane.merge(&finer.pane);

@@ -1,11 +1,12 @@
 //! Rows of sealed windows: a few numbers each, instead of a histogram.
 //!
-//! Intuition: detectors ask about windows, not requests. A day of five-minute histograms is 100 KB a key, a
-//! day of their values 3 KB.
-//! Invariant: a window's row is written when it is sealed, and again when a late observation arrived for
-//! it, so the row always equals what the histogram would give. Rows have no holes; a window without
+//! Intuition: a detector reads a few statistics of a window, not its histogram. A day of five-minute
+//! histograms takes 100 KB per key; a day of rows takes 3 KB.
+//! Invariant: a window's row is written when the window is sealed, and again after each late observation. So
+//! the row always equals what the histogram would give. Rows are contiguous; the value of a window without
 //! observations is NaN.
-//! Rejected: reading the sealed windows again each time (an hour of histograms for each closed window).
+//! Rejected: reading the histograms of sealed windows again each time (an hour of histograms for each closed
+//! window).
 
 use super::group::Trail;
 use super::sealed::SealedPanes;
@@ -19,14 +20,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-/// The largest number of windows whose p95s determine where the tail begins.
+/// Maximum number of windows from which the threshold of the tail is computed: the median of their p95s. A
+/// value above the threshold belongs to the tail.
 const TAIL_WINDOWS: usize = 300;
 
-/// Windows after which the begin of the tail is computed again, because it moves slowly. With fewer than
-/// twice as many windows it is computed at each one.
+/// Number of windows after which the threshold of the tail is computed again; it changes slowly. With fewer
+/// than twice as many windows, it is computed again for each window.
 const TAIL_EVERY: usize = 16;
 
-/// A longer run of windows without data discards the rows before it; it is longer than any period.
+/// Maximum gap in windows: after a longer one, the rows before the gap are dropped. No period of a baseline
+/// is as long.
 const GAP_MAX: i64 = 1 << 16;
 
 /// The sealed windows of one key.
@@ -35,15 +38,16 @@ pub(crate) struct History {
     first: i64, // index of the oldest window kept
     pub(super) values: VecDeque<f64>,
     pub(super) counts: VecDeque<u16>, // saturating
-    /// p50, its error, tail share, mean logarithm, its error, p95; empty before a window has a profile.
+    /// Per window: p50, its error, tail share, mean logarithm, its error, p95. Empty until a window has a
+    /// profile.
     profiles: VecDeque<[f32; 6]>,
-    /// Index of the first window with an observation, kept or not.
+    /// Index of the first window with an observation, even if the window is no longer kept.
     begun: Option<i64>,
-    /// Windows before this one no longer change.
+    /// Windows before this index no longer change.
     closed: i64,
     /// Sealed windows that may still change.
     pub(super) panes: SealedPanes,
-    /// Where the tail begins, and for how many more windows that value is used.
+    /// The threshold of the tail, and the number of further windows for which it is used.
     tail_begin: Option<f32>,
     tail_holds: usize,
 }
@@ -51,7 +55,7 @@ pub(crate) struct History {
 /// The largest count that a row can store; a larger count is stored as this one.
 pub(crate) const COUNT_MAX: u64 = u16::MAX as u64;
 
-/// How a window is read.
+/// The settings by which the pane of a window is reduced to a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader {
     pub(super) shape: Shape,
@@ -61,7 +65,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads a whole window; `above`: where the tail begins.
+    /// Computes the statistics of a window; `above`: the threshold of the tail.
     pub(super) fn read(&self, trail: &Trail, above: Option<f64>) -> Option<Window> {
         let value = self.value(trail)?;
         let count = trail.pane.count;
@@ -104,7 +108,7 @@ impl History {
         index < self.closed
     }
 
-    /// Closes the windows before this one: they accept no more observations.
+    /// Closes the windows before `index`: they accept no more observations.
     pub(super) fn close_before(&mut self, index: i64) {
         self.closed = self.closed.max(index);
         self.panes.drop_before(index);
@@ -115,7 +119,8 @@ impl History {
         self.panes.put(trail);
     }
 
-    /// Takes the sealed windows that may still change, and the index of the first window that may.
+    /// Removes and returns the sealed windows that may still change, and returns the index of the first
+    /// window that may.
     pub(super) fn take_panes(&mut self) -> (SealedPanes, i64) {
         (std::mem::take(&mut self.panes), self.closed)
     }
@@ -124,13 +129,13 @@ impl History {
         (self.panes, self.closed) = (panes, closed);
     }
 
-    /// Takes out a sealed window for which a late observation arrived.
+    /// Removes and returns the pane of a sealed window for which a late observation arrived.
     pub(super) fn open_again(&mut self, index: i64) -> Option<Trail> {
         self.panes.take(index)
     }
 
-    /// Writes the row of a sealed window, which may have a row already; returns whether the row is among
-    /// rows that existed before.
+    /// Writes the row of a sealed window. Returns whether the row replaces another one or lies before the
+    /// newest row.
     pub(super) fn seal(&mut self, trail: &Trail, reader: &Reader) -> bool {
         let above = self.tail_begin().map(f64::from);
         let Some(window) = reader.read(trail, above) else { return false };
@@ -176,7 +181,7 @@ impl History {
         }
     }
 
-    /// Drops the rows before this window.
+    /// Drops the rows of windows before `index`.
     pub(super) fn drop_before(&mut self, index: i64) {
         while self.first < index && self.values.pop_front().is_some() {
             self.counts.pop_front();
@@ -190,7 +195,7 @@ impl History {
         (!self.values.is_empty()).then(|| self.range().1 - 1)
     }
 
-    /// Drops all but the newest rows.
+    /// Drops all but the newest `windows` rows.
     pub(super) fn keep_newest(&mut self, windows: usize) {
         let surplus = self.values.len().saturating_sub(windows);
         self.drop_before(self.first + surplus as i64);
@@ -209,13 +214,13 @@ impl History {
         (!value.is_nan()).then(|| (value, u64::from(self.counts[at])))
     }
 
-    /// Returns how the values of one window were distributed, if it had enough of them.
+    /// Returns the distribution of one window's values; `None` if the window had too few values.
     #[inline]
     pub(super) fn profile(&self, index: i64) -> Option<Profile> {
         self.profiles.get(usize::try_from(index - self.first).ok()?).and_then(to_profile)
     }
 
-    /// Returns where the tail begins: at the median of the p95s of past windows.
+    /// Returns the threshold above which a value belongs to the tail: the median of the p95s of past windows.
     pub(super) fn tail_begin(&self) -> Option<f32> {
         self.tail_begin
     }
@@ -232,8 +237,8 @@ impl History {
     }
 }
 
-/// Pushes to a queue that grows by an eighth. There is one queue for each key, and its length soon stays
-/// the same.
+/// Appends to a queue and grows its capacity by an eighth if it is full. Doubling would waste memory, because
+/// each key has a queue whose length soon stays the same.
 fn push_tight<T>(queue: &mut VecDeque<T>, value: T) {
     if queue.len() == queue.capacity() {
         queue.reserve_exact(queue.len() / 8 + 4);
@@ -257,8 +262,8 @@ fn to_profile(row: &[f32; 6]) -> Option<Profile> {
 
 static EMPTY: LazyLock<Pane> = LazyLock::new(Pane::default);
 
-/// Returns how the values of two panes together are distributed. `above`: where the tail begins; without
-/// it, at the window's own p95. `None` with too few values.
+/// Returns the distribution of the values of two panes together. `above`: the threshold of the tail; by
+/// default the p95 of the two panes. `None` with fewer than [`VALUES_MIN`] values.
 pub(crate) fn profile(panes: [&Pane; 2], shape: Shape, above: Option<f64>) -> Option<Profile> {
     let count = panes[0].count.saturating_add(panes[1].count);
     if count < VALUES_MIN {

@@ -1,10 +1,11 @@
-//! Baseline views over the same windows: one of them leads, the others only read the windows that it seals.
+//! Baseline views over the same windows: one of them leads, and the others, its followers, only read the
+//! windows that the leader seals.
 //!
 //! Intuition: `p95`, `count` and `avg` of the same minutes, or the same count over an hour and over a day,
-//! are computed from the same sealed panes. So the leader takes the readings and keeps the panes of windows
-//! that may still change. When it seals a window, each view writes its own row.
-//! Invariant: a view has the same rows as it would have alone. Which view leads follows from the specs and
-//! the order of the views, so it is the same after a restart.
+//! are computed from the same sealed panes. So only the leader records observations and keeps the panes of
+//! windows that may still change. When the leader seals a window, each view writes its own row.
+//! Invariant: a view has the same rows as it would have alone. The specs and the order of the views determine
+//! the leader, so it is the same after a restart.
 //! Rejected: one view with a row for all (adding or removing a rule would change the state of the others).
 
 use super::group::{Group, Sealable, Trail};
@@ -12,7 +13,7 @@ use super::{Alike, View, ViewKind, ViewSpec, schedule_rolls};
 use crate::core::vocab::key::KeyId;
 use crate::core::vocab::time::{Span, Timestamp};
 
-/// The panes that a leader holds for the others.
+/// The panes that a leader holds for itself and its followers.
 #[derive(Debug)]
 pub(crate) struct Lead {
     of: ViewSpec,
@@ -39,13 +40,13 @@ pub(super) fn link(views: &mut [View]) {
     }
 }
 
-/// Takes the panes that the leaders hold, because other views may lead from now on.
+/// Removes and returns the panes that the leaders hold, because other views may become leaders.
 pub(crate) fn take(views: &mut [View]) -> Vec<Lead> {
     let leaders = views.iter_mut().filter(|view| view.leader.is_none());
     leaders.filter_map(View::take_lead).collect()
 }
 
-/// Gives the panes to the current leaders.
+/// Gives the panes of [`take`] to the current leaders.
 pub(crate) fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interval: Span) {
     let alike = Alike::of_windows(views);
     for lead in leads {
@@ -58,7 +59,7 @@ pub(crate) fn give(views: &mut [View], leads: Vec<Lead>, now: Timestamp, interva
     }
 }
 
-/// Seals the windows of a leader that are due, and writes their rows in its followers, too.
+/// Seals the due windows of a leader, and writes their rows in the leader and its followers.
 pub(super) fn roll(views: &mut [View], leader: usize, at: Timestamp) {
     let followers = std::mem::take(&mut views[leader].followers);
     for places in views[leader].take_rolls(at).chunks(AT_ONCE) {
@@ -82,7 +83,8 @@ fn roll_group(views: &mut [View], leader: usize, followers: &[u32], place: u32, 
     }
 }
 
-/// Keys that are prefetched together before they are sealed; sealing writes about 2 KiB of each.
+/// Number of keys that are prefetched together before their windows are sealed. Sealing writes about 2 KiB
+/// per key.
 const AT_ONCE: usize = 16;
 
 fn prefetch(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
@@ -94,7 +96,7 @@ fn prefetch(views: &[View], leader: usize, followers: &[u32], places: &[u32]) {
 }
 
 impl View {
-    /// Whether the view holds the panes that a view with another spec reads.
+    /// Whether this view is a leader and holds the panes that a view with the spec `other` reads.
     fn leads(&self, other: &ViewSpec) -> bool {
         let (ViewKind::Baseline { window, .. }, ViewKind::Baseline { window: wanted, .. }) =
             (self.spec.kind, other.kind)
@@ -109,8 +111,8 @@ impl View {
         self.leader.is_some()
     }
 
-    /// Closes all windows before the current one for a new follower: it has no rows for them and accepts
-    /// none.
+    /// Closes all windows of a new follower that begin before the current one: the follower has no rows for
+    /// them and accepts none.
     pub(crate) fn begin_following(&mut self, now: Timestamp) {
         if self.is_following() {
             let first = now.index(self.pane);
@@ -118,13 +120,13 @@ impl View {
         }
     }
 
-    /// Takes the groups that roll by a grid point.
+    /// Removes and returns the groups that have a window to seal or to close by grid point `at`.
     fn take_rolls(&mut self, at: Timestamp) -> Vec<u32> {
         let later = self.rolls.split_off(&(at + Span::MILLISECOND));
         std::mem::replace(&mut self.rolls, later).into_values().flatten().collect()
     }
 
-    /// Takes the oldest pane of a group, if it ended longer ago than the allowed lateness.
+    /// Removes and returns the oldest pane of a group if its end is older than the allowed lateness.
     fn take_due(&mut self, place: u32, at: Timestamp) -> Option<(KeyId, Trail)> {
         let (pane, allowed) = (self.pane, self.lateness.allowed);
         let group = self.group_mut(place)?;
@@ -132,12 +134,12 @@ impl View {
         if is_due { group.panes.pop_front().map(|trail| (group.key, trail)) } else { None }
     }
 
-    /// Writes the row of a sealed window, and drops the rows older than what is kept.
+    /// Writes the row of a sealed window, and drops the rows that the view no longer keeps.
     fn write(&mut self, key: KeyId, trail: &Trail, at: Timestamp) {
         let (Some(place), Some((reader, kept))) = (self.group_of(key), self.reader()) else { return };
         let is_following = self.is_following();
         let Some(group) = self.group_mut(place) else { return };
-        // The leader noted its windows when they began; a follower notes them here.
+        // The leader noted its windows with their first observation; a follower notes them here.
         if is_following && (group.is_closed(trail.index) || !group.note_window(trail.index)) {
             return;
         }
@@ -215,7 +217,7 @@ mod tests {
         ]
     }
 
-    /// Returns the rows of a view for the last minutes.
+    /// Returns the rows of a view for the last 20 minutes.
     fn known(view: &View, key: KeyId, minute: i64) -> Vec<(i64, String)> {
         let windows = view.past(key, minute - 20, minute);
         windows.into_iter().map(|(index, window)| (index, format!("{window:?}"))).collect()

@@ -1,13 +1,13 @@
 //! Views: the panes that rules read, kept per key.
 //!
-//! Intuition: a rule such as `p99(latency_ms[1m]) by (source)` reads one merged histogram per source, not
-//! one per series. So each observation is added on arrival to the current pane of every group it belongs
-//! to; at a grid point the trailing window is the union of a few panes.
-//! Invariant: a group's panes are those of its key over event time, from on-time observations only (a
-//! baseline view also takes late ones). Evaluating a view costs what changed since the last grid point,
-//! because only dirty groups are visited.
-//! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a running
-//! total from which leaving panes are subtracted (floating-point sums drift).
+//! Intuition: a rule such as `p99(latency_ms[1m]) by (source)` reads one merged histogram per source, not one
+//! per series. So each observation is added on arrival to the current pane of every group it belongs to; at a
+//! grid point the trailing window is the union of a few panes.
+//! Invariant: a group's panes hold the observations of its key by event time. Only a baseline view takes late
+//! observations. Evaluating a view costs what changed since the last grid point, because only dirty groups
+//! are visited.
+//! Rejected: merging the series' own windows at each grid point (cost = rules × series), and a running total
+//! from which panes are subtracted when they leave the window (floating-point sums drift).
 
 mod alike;
 mod baseline;
@@ -58,32 +58,31 @@ pub struct ViewSpec {
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ViewKind {
-    /// The panes of `[window]`, and those of the same window `history` earlier.
+    /// The panes of the last `window`, and those of the `window` that ended `history` earlier.
     Trailing { window: Span, pane: Span, history: Span },
-    /// One aggregate of the aligned windows of `window` over the last `period`, the longest period of all
-    /// readers; late observations are included.
+    /// One aggregate of each aligned window of length `window` in the last `period`, the longest period of
+    /// all expressions that read the view. Late observations are included.
     Baseline { window: Span, period: Span, aggregate: Aggregate, is_profiled: bool },
-    /// The same for each value of the label `version`: windows of the newest `deploys` versions, of any
-    /// age.
+    /// Like `Baseline`, for each value of the label `version`: the newest windows of the newest `deploys`
+    /// versions, however old they are.
     Deploys { window: Span, deploys: u32, aggregate: Aggregate, is_profiled: bool },
     /// Only the time of the newest observation.
     Newest,
-    /// The observations since the last partials, for view `of` of the aggregate partition; the panes have
-    /// the same length as in that view.
+    /// The observations since the last partials were sent, for the view with the id `of` in the aggregate
+    /// partition. The panes have the same length as in that view.
     Gathering { of: u64, pane: Span, kept: Span, takes_late: bool },
 }
 
 impl ViewKind {
-    /// Returns the kind that serves both, if both read the same rows, though one may read further back;
-    /// `None` if they do not.
+    /// Returns the one with the longer period, if both read the same rows; `None` otherwise.
     pub fn for_both(self, other: ViewKind) -> Option<ViewKind> {
         let further = if other.period() > self.period() { other } else { self };
         (self.of_any_period() == other.of_any_period()).then_some(further)
     }
 
-    /// Returns the same kind for all periods over the same rows. The period stays where it matters how many
-    /// windows are kept: where a dropped window would read as zero, and where the rows before a window
-    /// influence its row ([`history`]).
+    /// Returns the kind without its period, so that kinds with the same rows compare equal. The period stays
+    /// in two cases, in which the number of kept windows changes the rows: a dropped window would read as
+    /// zero, or the rows before a window influence its row ([`history`]).
     fn of_any_period(self) -> ViewKind {
         match self {
             ViewKind::Baseline { window, aggregate, is_profiled: false, .. }
@@ -101,7 +100,7 @@ impl ViewKind {
 }
 
 impl ViewSpec {
-    /// Whether both read the same rows, though one may read further back.
+    /// Whether both read the same rows, although one may have a longer period.
     fn is_like(&self, other: &ViewSpec) -> bool {
         self.selector == other.selector
             && self.by == other.by
@@ -119,7 +118,7 @@ impl ViewSpec {
 pub(crate) struct View {
     pub spec: ViewSpec,
     pane: Span,
-    /// How long after its start a pane is still read by some grid point.
+    /// Time after its start for which a pane may still be read by a grid point.
     kept: Span,
     lateness: Lateness,
     shape: Shape,
@@ -129,35 +128,35 @@ pub(crate) struct View {
     dirty: Vec<u32>,
     /// Grid point → groups whose value changes there because a pane enters or leaves.
     rolls: BTreeMap<Timestamp, Vec<u32>>,
-    /// The quantiles requested so far, in that order.
+    /// The quantiles requested so far, in order of the requests. Each group caches their values in the same
+    /// order.
     asked: Vec<f64>,
-    /// The pane of the newest reading; a cache only.
+    /// Cache: start and index of the pane of the newest observation.
     current: (Timestamp, i64), // start, index
-    /// The grid point evaluated now, and the panes of its window; a cache only.
+    /// Cache: the grid point under evaluation, and the first and last pane index of its window.
     looked_at: (Timestamp, (i64, i64)),
     /// The views that get their panes from this view.
     feeds: Vec<u32>,
     /// The view that this view gets its panes from.
     source: Option<u32>,
-    /// The view whose sealed windows this view reads, and the views that read the sealed windows of this
-    /// one.
+    /// The leader, whose sealed windows this view reads; and the followers, which read those of this view.
     leader: Option<u32>,
     followers: Vec<u32>,
-    /// Whether this view or any follower needs quantiles, and the spread.
+    /// Whether this view or any follower needs quantiles, and whether any needs the spread.
     detail: (bool, bool),
-    /// With `deploys`: the number of groups that no series feeds any more.
+    /// For `Deploys`: the number of groups that no series feeds any more.
     gone: usize,
 }
 
 /// Where an observation was recorded in a view that feeds others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recorded {
-    /// In the open pane, which is handed on later.
+    /// In the open pane. The fed views receive the pane when it is finished.
     Kept,
-    /// In a pane that was handed on before, or in no pane: the fed views must receive the observation
-    /// itself.
+    /// In a pane that the fed views already received, or in no pane. The fed views must receive the
+    /// observation itself.
     Passed,
-    /// In a new pane: the pane before it is finished.
+    /// In a new pane, so the previous pane is finished.
     Begun,
 }
 
@@ -218,8 +217,8 @@ impl View {
         self.shape
     }
 
-    /// Adds a series to the group of a key, and creates the group if the series is its first. The first
-    /// series of a named metric sets the view's shape.
+    /// Adds a series to the group of a key, and creates the group if it does not exist. If the view reads a
+    /// named metric, its first series sets the view's shape.
     pub(crate) fn join(&mut self, key: KeyId, newest: Timestamp, shape: Shape) -> u32 {
         if self.by_key.is_empty() && self.spec.selector.name.is_some() {
             self.shape = shape;
@@ -230,7 +229,8 @@ impl View {
                 let is_back = group.members == 0;
                 group.members += 1;
                 group.newest = group.newest.max(newest);
-                // While all series resubscribe, this count is wrong; `drop_empty` recounts at the end.
+                // During a resubscription of all series, this count is wrong; `drop_empty` corrects it at the
+                // end.
                 self.gone = self.gone.saturating_sub(usize::from(is_back));
             }
             self.mark(at);
@@ -251,14 +251,16 @@ impl View {
         at
     }
 
-    /// Removes a series from its group; returns the key if the group is removed with its last series.
+    /// Removes a series from its group. Returns the key if the series was the last one and the group is
+    /// removed.
     pub(crate) fn leave(&mut self, group: u32) -> Option<KeyId> {
         let members = &mut self.group_mut(group)?.members;
         *members -= 1;
         if *members > 0 {
             return None;
         }
-        // The history of a version stays known after its last series has left.
+        // The group of a version is kept after its last series has left, because later versions are compared
+        // with it.
         if self.is_of_deploys() {
             self.gone += 1;
             return None;
@@ -275,7 +277,7 @@ impl View {
         Some(gone.key)
     }
 
-    /// Adds one observation to a group. `now`: the ingest time; `interval`: the distance of grid points.
+    /// Adds observations to a group. `now`: the ingest time; `interval`: the distance between grid points.
     #[inline]
     fn record(&mut self, group: u32, reading: &Reading<'_>, now: Timestamp, interval: Span) -> Recorded {
         let (has_quantiles, has_spread) = self.detail;
@@ -292,8 +294,8 @@ impl View {
         recorded
     }
 
-    /// Returns the pane of a time in a group and marks the group as changed; `None` if no grid point reads
-    /// the pane.
+    /// Returns the pane that contains `time` in a group, and marks the group as changed. `None` if no grid
+    /// point reads the pane.
     #[inline]
     fn trail(
         &mut self,
@@ -327,7 +329,7 @@ impl View {
         self.older_or_new(group, index, now, interval)
     }
 
-    /// Returns start and index of the pane of a time.
+    /// Returns start and index of the pane that contains `time`.
     #[inline]
     fn place(&mut self, time: Timestamp) -> (Timestamp, i64) {
         let (start, _) = self.current;
@@ -337,7 +339,7 @@ impl View {
         self.current
     }
 
-    /// Returns a pane that is not the newest one, or a new one.
+    /// Returns the pane with this index, if it is not the newest one; creates the pane if needed.
     fn older_or_new(
         &mut self,
         group: u32,
@@ -380,12 +382,12 @@ impl View {
         }
     }
 
-    /// Marks all groups as changed, so that all their keys are evaluated again.
+    /// Marks all groups as changed, so that all keys are evaluated again.
     pub(crate) fn mark_all(&mut self) {
         (0..self.groups.len() as u32).for_each(|group| self.mark(group));
     }
 
-    /// Returns when the next pane enters or leaves a group's window.
+    /// Returns the next grid point at which a pane enters or leaves the window of a group.
     pub(crate) fn next_roll(&self) -> Option<Timestamp> {
         self.rolls.first_key_value().map(|(at, _)| *at)
     }
@@ -394,8 +396,8 @@ impl View {
         !self.dirty.is_empty()
     }
 
-    /// Marks the groups whose panes roll by `at`, and drops panes that no grid point reads any more.
-    /// Returns the dropped panes that were still open, because the fed views do not have them.
+    /// Marks the groups whose windows gained or lost a pane by `at`, and drops panes that no grid point reads
+    /// any more. Returns the dropped panes that were still open, because the fed views did not receive them.
     fn roll(&mut self, at: Timestamp) -> Option<Vec<(KeyId, Trail)>> {
         let (pane, kept) = (self.pane, self.kept);
         let mut gone = None;
@@ -413,7 +415,7 @@ impl View {
         gone
     }
 
-    /// Returns copies of all open panes, which count as handed on from here.
+    /// Returns copies of all open panes, and marks the panes as handed on.
     fn take_open(&mut self) -> Vec<(KeyId, Trail)> {
         let groups = self.groups.iter_mut().flatten();
         groups.filter_map(|group| Some((group.key, group.hand_over_newest()?))).collect()
@@ -430,7 +432,7 @@ impl View {
         keys.collect()
     }
 
-    /// Prepares a resubscription of all series: groups stay, but their member counts are reset.
+    /// Prepares a resubscription of all series: groups stay, and their member counts are reset.
     pub(crate) fn forget_members(&mut self) {
         for group in self.groups.iter_mut().flatten() {
             group.members = 0;
@@ -480,7 +482,7 @@ impl View {
         Timestamp::clamped((self.range(at).1 + 1) * self.pane.ms())
     }
 
-    /// Caches the pane range of the grid point that most of the next reads need.
+    /// Caches the pane range of grid point `at`, because most of the next reads need it.
     fn look_at(&mut self, at: Timestamp) {
         self.looked_at = (at, self.range_anew(at));
     }
@@ -502,16 +504,17 @@ impl View {
     }
 }
 
-/// Sealed windows that are closed in one batch. Closing is never urgent, and each batch must fetch the
-/// key's state from memory.
+/// Number of windows that are closed in one batch: a closed window accepts no more late observations. Closing
+/// may be delayed, and each batch costs a fetch of the key's state from memory.
 const CLOSED_TOGETHER: i64 = 16;
 
 fn block_of(index: i64) -> i64 {
     index.div_euclid(CLOSED_TOGETHER)
 }
 
-/// Schedules the grid points at which a pane changes the value of its group: where it enters a window and
-/// where it leaves one. `begins_block`: whether it is the first pane of a batch that is closed together.
+/// Schedules the grid points at which a pane changes the value of its group: where the pane enters a window
+/// and where it leaves one. `begins_block`: whether the pane is the first one of a batch that is closed
+/// together.
 fn schedule_rolls(
     rolls: &mut BTreeMap<Timestamp, Vec<u32>>,
     (kind, lateness): (ViewKind, Lateness),
@@ -536,7 +539,7 @@ fn schedule_rolls(
                 at(start + history + window);
             }
         }
-        // The first grid point seals the window; the second one closes a batch of windows.
+        // The first grid point seals the window; the second one closes the whole batch of windows.
         ViewKind::Baseline { window, .. } | ViewKind::Deploys { window, .. } => {
             let end = Timestamp::clamped(index * window.ms()) + window;
             // A pane opened again by a late observation is sealed at the next grid point.

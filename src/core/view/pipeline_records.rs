@@ -1,4 +1,5 @@
-//! The recorded series that derive from pipeline series, and the pipelines that their keys name.
+//! The recorded series that derive from pipeline series, and the pipelines that their keys name. Pipeline
+//! series are made from the events of stages, runs and gates.
 
 use super::ViewSpec;
 use crate::core::vocab::key::Key;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 pub struct PipelineRecords(BTreeSet<Arc<str>>);
 
 impl PipelineRecords {
-    /// Adds a record that reads these views, if it derives from pipeline series; returns whether it does.
+    /// Adds a record if it derives from pipeline series, that is, if one of its `views` reads such a series.
+    /// Returns whether it was added.
     pub fn add<'a>(&mut self, name: &Arc<str>, mut views: impl Iterator<Item = &'a ViewSpec>) -> bool {
         let is_made = views.any(|view| self.has(view));
         if is_made {
@@ -30,22 +32,24 @@ impl PipelineRecords {
         is_of_pipeline(name) || self.0.contains(name)
     }
 
-    /// Returns the value of a series' label, as [`SeriesInfo::label`] does. For a record that derives from
-    /// pipeline series, `pipeline` is also the source, if the record's keys have one.
+    /// Returns the value of a series' label, as [`SeriesInfo::label`] does. There is one addition: for a
+    /// record that derives from pipeline series, `pipeline` is the record's source, if its keys have a
+    /// `source`.
     pub fn label<'s>(&self, series: &'s SeriesInfo, name: &str) -> Option<&'s Arc<str>> {
         let is_made =
             || name == PIPELINE && self.0.contains(&series.name) && *series.source != *RECORD_SOURCE;
         series.label(name).or_else(|| is_made().then_some(&series.source))
     }
 
-    /// Returns the pipeline of a key from its `source`, else from a selector of the views that a rule reads.
+    /// Returns the pipeline of a key: the key's `source`, else the one that a selector of the rule's views
+    /// fixes.
     pub(in crate::core) fn source<'a>(
         &self,
         key: &'a Key,
         views: impl Iterator<Item = &'a ViewSpec>,
     ) -> Option<&'a Arc<str>> {
         if let Some(name) = key.get("name") {
-            // The key is a whole series.
+            // A key with a `name` denotes a single series.
             return key.get("source").filter(|_| self.has_name(name));
         }
         let fixed = |of: &'a ViewSpec| of.selector.fixed(PIPELINE).or_else(|| of.selector.fixed("source"));

@@ -1,12 +1,12 @@
 //! Prefetch: reads the state of several keys before they are evaluated.
 //!
-//! Intuition: the state of a key lies in a dozen places in memory, each found through the one before, and
-//! with a hundred thousand keys none of them is in the cache. An evaluation of one key after another waits
-//! for each place. If the same places of neighbouring keys are read one after another, with nothing else
-//! between, their cache misses overlap.
+//! Intuition: the state of a key lies in a dozen places in memory, and the address of each place is read from
+//! the one before. With 100,000 keys, none of the places is in the processor's cache. Evaluating one key
+//! after another waits for each cache miss in turn. If the same place of several keys is read with nothing
+//! else between, the cache misses overlap.
 //! Invariant: prefetching changes nothing but the time that an evaluation takes.
-//! Rejected: the processor's prefetch instructions (they need `unsafe`), and the rows of all keys side by
-//! side (a key that is added or removed would move all others).
+//! Rejected: the processor's prefetch instructions (they need `unsafe`), and storing the rows of all keys
+//! side by side (adding or removing a key would move all others).
 
 use super::View;
 use super::group::Group;
@@ -17,14 +17,15 @@ use crate::core::vocab::key::KeyId;
 pub(crate) type Token = u64;
 
 impl View {
-    /// Prefetches what an evaluation of these keys reads. `has_changed`: whether windows may have been
-    /// sealed, so that rows are read, too.
+    /// Prefetches the state that an evaluation of these keys reads. `has_changed`: whether windows may have
+    /// been sealed; if so, rows are read, too.
     pub(crate) fn prefetch(&self, keys: &[KeyId], has_changed: bool) -> Token {
         self.ask_for(keys.iter().filter_map(|key| self.group_of(*key)), has_changed)
     }
 
-    /// Prefetches what sealing reads and writes of these groups. The next address is known only once the
-    /// previous read has returned, so all groups take each step together.
+    /// Prefetches the state of these groups that sealing reads and writes; the rows only if `has_rows`. An
+    /// address is known only after the previous read, so each step is done for all groups before the next
+    /// step.
     pub(super) fn ask_for(&self, places: impl Iterator<Item = u32>, has_rows: bool) -> Token {
         let groups: Vec<&Group> = places.filter_map(|place| self.group(place)).collect();
         let histories: Vec<&History> = groups.iter().filter_map(|group| group.history()).collect();

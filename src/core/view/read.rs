@@ -1,4 +1,4 @@
-//! Reads of a trailing window: totals, quantiles, and how its values are distributed.
+//! Reads of a trailing window: its totals, its quantiles, and the distribution of its values.
 //!
 //! Intuition: all reads of a key at a grid point use the same panes, so results are cached until the panes
 //! change.
@@ -49,7 +49,7 @@ impl View {
         self.group_mut(group)?.answer_one(shape, range, q, parts)
     }
 
-    /// Returns the panes of the trailing window that ends at `at`, and how they are combined.
+    /// Returns the pane range of the trailing window that ends at `at`, and how its panes are combined.
     fn parts<'a>(&self, at: Timestamp, open: Option<Open<'a>>) -> ((i64, i64), QuantilePanes<'a>) {
         let (first, last) = self.range(at);
         let parts = match self.is_fed() {
@@ -65,7 +65,7 @@ impl View {
         open.map(|open| open.trail)
     }
 
-    /// Returns how the values of the trailing window that ends at `at` are distributed.
+    /// Returns the distribution of the values in the trailing window that ends at `at`.
     fn profile(
         &mut self,
         key: KeyId,
@@ -84,9 +84,9 @@ pub(crate) fn totals(views: &mut [View], view: u32, key: KeyId, at: Timestamp) -
     feed::with_open(views, view, key, |view, open| view.totals(key, at, open))
 }
 
-/// Returns the time of a key's newest observation, in its window or before it; for a declared series
-/// without observations, the time of the declaration. A fed view knows the time to within a pane, its
-/// source exactly.
+/// Returns the time of a key's newest observation, even if it lies before the window. For a declared series
+/// without observations, it is the time of the declaration. A fed view knows the time only to within a pane,
+/// so its source is read, too.
 pub(crate) fn newest(views: &[View], view: u32, key: KeyId) -> Option<Timestamp> {
     let of = |view: &View| Some(view.group(view.group_of(key)?)?.newest);
     let view = &views[view as usize];
@@ -103,7 +103,7 @@ pub(crate) fn rank(views: &mut [View], view: u32, key: KeyId, at: Timestamp, q: 
     feed::with_open(views, view, key, |view, open| view.rank(key, at, q, open))
 }
 
-/// Returns how the values of a view's trailing window that ends at `at` are distributed.
+/// Returns the distribution of the values in a view's trailing window that ends at `at`.
 pub(super) fn profile(
     views: &mut [View],
     view: u32,
@@ -115,7 +115,8 @@ pub(super) fn profile(
 }
 
 /// Returns a key's trailing window that ends at `at`, in the form that detectors compare. `value`: the
-/// requested aggregate of the window; `above`: where the tail of the past begins.
+/// requested aggregate of the window; `above`: the threshold of the past's tail, without which there is no
+/// profile.
 pub(crate) fn trailing(
     views: &mut [View],
     (view, key): (u32, KeyId),

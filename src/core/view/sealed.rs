@@ -1,11 +1,11 @@
 //! Sealed windows that a late observation may still change, stored as bytes.
 //!
-//! Intuition: nearly none of these windows is ever touched again, but an hour of panes a key is most of the
-//! memory of a quiet key. A pane of one value takes a dozen bytes here instead of two hundred.
+//! Intuition: nearly none of these windows ever changes again, but an hour of panes is most of the memory of
+//! a quiet key. A pane of one value takes a dozen bytes here instead of two hundred.
 //! Invariant: unpacking returns exactly what was packed.
 //! Rejected: dropping sealed windows (a late value would have no pane to be added to), and
-//! [`crate::core::measure::packed`], which packs only the buckets: these panes have few buckets, and there are sixty
-//! panes a key.
+//! [`crate::core::measure::packed`], which packs only the buckets: these panes have few buckets, and there
+//! are sixty panes per key.
 
 use super::group::Trail;
 use crate::core::measure::histogram::{Histogram, read_varint, write_varint};
@@ -25,20 +25,20 @@ pub(super) struct SealedPanes {
     /// Index of the newest window ever stored. Nearly all requested windows are newer, so a lookup ends
     /// here.
     newest: Option<i64>,
-    /// A lower bound of the stored indexes, if known.
+    /// A lower bound on the indexes of the stored windows; `None` if unknown.
     since: Option<i64>,
 }
 
-/// Windows dropped in one batch, because each drop must fetch the oldest window from memory. Up to eight
-/// windows are kept beyond the sixty of the default.
+/// Number of windows that are dropped in one batch, because each drop must fetch the oldest window from
+/// memory. So up to eight windows more than the default of sixty are kept.
 const GONE_TOGETHER: i64 = 8;
 
 /// The bytes of dropped windows are removed once they make up at least a sixth of all bytes.
 const GONE_SHARE: usize = 6;
 
-/// Bytes of a window with few values, its index and its length; and bytes of a bucket, for up to 16,383
-/// values.
+/// Estimated bytes of a record without its buckets: the header and the numbers of the pane.
 const ROOM: usize = 96;
+/// Estimated bytes of one bucket, which suffice for a count of up to 16,383.
 const CELL: usize = 4;
 
 /// The position of one record.
@@ -62,20 +62,22 @@ impl SealedPanes {
         let len = self.records.len() - end;
         write_varint(&mut self.records, trail.index as u64);
         write_varint(&mut self.records, len as u64);
-        // The header precedes the body; rotate both into index order.
+        // The first rotation moves the header before the body; the second one moves the record to its place
+        // by index.
         self.records[end..].rotate_left(len);
         let whole = self.records.len() - end;
         self.records[at..].rotate_right(whole);
     }
 
-    /// Reserves about this many bytes and few to spare: with doubling, half of the buffer would be empty.
+    /// Reserves capacity for `needed` bytes and an eighth more. Doubling would leave up to half of the buffer
+    /// empty.
     fn make_room(&mut self, needed: usize) {
         if needed > self.records.capacity() - self.records.len() {
             self.records.reserve_exact(needed + self.records.len() / 8);
         }
     }
 
-    /// Takes out the window to which a late observation belongs.
+    /// Removes and returns the window of a late observation; `None` if it is not stored.
     pub(super) fn take(&mut self, index: i64) -> Option<Trail> {
         if self.newest.is_none_or(|newest| index > newest) {
             return None;
@@ -86,7 +88,8 @@ impl SealedPanes {
         trail
     }
 
-    /// Drops the windows that accept no more observations, but in batches.
+    /// Drops the windows before `index`, which accept no more observations. It may delay this to drop them in
+    /// batches.
     pub(super) fn drop_before(&mut self, index: i64) {
         if self.newest.is_none_or(|newest| newest < index) {
             (self.records, self.gone) = (Vec::new(), 0);
@@ -104,7 +107,7 @@ impl SealedPanes {
         }
     }
 
-    /// Reads the parts to prefetch; see [`super::prefetch`].
+    /// Reads the last byte to prefetch it; see [`super::prefetch`].
     pub(super) fn prefetch(&self) -> u64 {
         self.records.last().map_or(0, |last| u64::from(*last))
     }
@@ -129,9 +132,9 @@ impl SealedPanes {
     }
 }
 
-/// Flags that precede a pane's numbers. The pane has a last value.
+/// Flag in the first byte of a packed pane: the pane has a last value.
 const HAS_LAST: u8 = 1;
-/// The pane has one value, which is the sum, both extremes and the last value.
+/// Flag in the same byte: the pane has one value, which is the sum, both extremes and the last value.
 const IS_ONE: u8 = 2;
 
 fn pack(trail: &Trail, bytes: &mut Vec<u8>) {

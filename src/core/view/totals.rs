@@ -44,7 +44,7 @@ impl Totals {
         }
     }
 
-    /// Chan, Golub & LeVeque (1979): the pairwise form of Welford's update.
+    /// Adds `count` values by the pairwise form of Welford's update (Chan, Golub & LeVeque 1979).
     pub(super) fn add_moments(&mut self, count: u64, mean: f64, m2: f64) {
         let total = self.count as f64 + count as f64;
         if count > 0 {

@@ -118,7 +118,7 @@ pub struct Counters {
     pub duplicate: u64,
     pub dropped: u64,
     refused: [u64; Refusal::ALL.len()],
-    /// Values whose magnitude was saturated.
+    /// Values whose magnitude exceeded the range of a histogram and was saturated.
     pub overflow: u64,
     /// Derived values that were not recorded, as a rule because they were too late for their windows.
     pub derived_dropped: u64,
@@ -133,11 +133,11 @@ pub struct Counters {
     /// Gaps in the log, and the records lost in them.
     pub gaps: u64,
     pub records_lost: u64,
-    /// In the aggregate: messages received again, and partials that no rule there reads.
+    /// In the aggregate partition: messages received again, and partials that no rule there reads.
     pub partials_repeated: u64,
     pub partials_unread: u64,
-    /// In the aggregate: messages that were lost, and clock advances for which a partition was not waited
-    /// for.
+    /// In the aggregate partition: messages that were lost, and advances of log time that did not wait for a
+    /// late partition.
     pub partials_missing: u64,
     pub partials_overdue: u64,
 }

@@ -1,4 +1,4 @@
-//! Escalation: the receivers that are notified next while nobody acknowledges an alert.
+//! Escalation: step by step, further receivers are notified while nobody acknowledges an alert.
 //!
 //! Intuition: a policy is a list of steps, each with a time after the alert began to fire. The clock stops
 //! while the alert is acknowledged. A step may be limited to some times of the day: outside of them it waits,
@@ -48,7 +48,7 @@ impl Step {
         self.when.as_ref().is_none_or(|when| when.at(at).is_in_force)
     }
 
-    /// Time until the step's times of the day may allow it.
+    /// Time until `when` may next allow the step; one minute if that time is not known.
     fn waits(&self, at: Timestamp) -> Span {
         let until = self.when.as_ref().and_then(|when| when.at(at).until);
         until.map_or(Span::from_mins(1), |until| until - at)
@@ -56,8 +56,8 @@ impl Step {
 }
 
 impl Escalation {
-    /// The number of steps taken at `at`, when the alert has fired for `elapsed`; `taken` is the number
-    /// before.
+    /// The number of steps that are taken in total at `at`, when the alert has fired for `elapsed`. `taken` is
+    /// the number taken before; the result is never lower.
     pub fn due(&self, elapsed: Span, at: Timestamp, taken: usize) -> usize {
         let is_due = |step: &Step| step.after <= elapsed && step.holds(at);
         let due = self.steps.iter().rposition(is_due).map_or(0, |place| place + 1).max(taken);
@@ -86,7 +86,7 @@ impl Escalation {
         Some(elapsed - step.after).filter(|late| *late > LATE_MAX)
     }
 
-    /// The step that is in force after `taken` steps.
+    /// The last of the first `taken` steps; `None` if none was taken.
     pub fn current(&self, taken: usize) -> Option<&Step> {
         self.steps.get(taken.min(self.steps.len()).checked_sub(1)?)
     }

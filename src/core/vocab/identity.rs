@@ -122,12 +122,12 @@ impl Identity {
     }
 }
 
-/// The location of an identity: the decoder, and the place in its table.
+/// The location of an identity: the number of a decoder, and the index (place) in the table of this decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SeriesRef(u32);
 
-/// Bits of a place. 2^24 identities of about 200 B each exceed any sensible memory, so a decoder resets its
-/// table long before.
+/// Number of bits for the index in a table. 2^24 identities of about 200 B would take 3.4 GB, so a decoder
+/// resets its table long before.
 const PLACE_BITS: u32 = 24;
 
 impl SeriesRef {

@@ -8,77 +8,81 @@ use super::partition::Partition;
 use super::time::Span;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of one payload. 1 MiB is NATS' own default `max_payload`.
+/// Maximum bytes of one payload. 1 MiB is the default `max_payload` of NATS.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Maximum number of partitions. Each one needs a stream, a thread in every worker and two connections; one
 /// broker still serves 256 partitions × 3 workers.
 pub const PARTITIONS_MAX: u32 = 256;
 
-/// Bytes of a source, name, label name, label value, pipeline, run, stage, gate or id.
+/// Maximum bytes of a source, name, label name, label value, pipeline, run, stage, gate or id.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// Labels of one event. 32 × 2 × 256 B = 16 KiB of identity at the very most.
+/// Maximum number of labels of one event. The labels of an event take at most 32 × 2 × 256 B = 16 KiB.
 pub const LABELS_MAX: usize = 32;
 
-/// Nesting depth of an ignored field; sensible producers stay below ten.
+/// Maximum nesting depth of an ignored field; sensible producers stay below ten.
 pub const NESTING_MAX: usize = 64;
 
-/// Steps of a metric's resolution that a histogram can distinguish: 2^42 is 50 days in microseconds or 4 TiB
-/// in bytes. Greater magnitudes are saturated and counted.
+/// Upper limit of the magnitudes in a histogram, in steps of the metric's resolution. 2^42 steps are 50 days
+/// in microseconds, or 4 TiB in bytes. Greater magnitudes are saturated and counted as overflow.
 pub const STEPS_MAX: u64 = 1 << 42;
 
-/// Ids remembered per source for the duplicate check: 65,536 × 24 B = 1.5 MiB per source.
+/// Maximum number of ids remembered per source for the duplicate check. An id takes 32 B in the queue and 17 B
+/// in the set; with spare capacity a source takes about 6 MiB.
 pub const IDS_PER_SOURCE_MAX: usize = 65_536;
 
-/// Runs remembered per pipeline, in flight and finished: 100,000 × about 1 KiB = 100 MiB.
+/// Maximum number of runs remembered per pipeline, in flight and finished: 100,000 × about 1 KiB = 100 MiB.
 pub const RUNS_PER_PIPELINE_MAX: usize = 100_000;
 
-/// Forgotten runs per pipeline of which the beginning and the end are kept: 100,000 × about 250 B = 25 MB.
+/// Maximum number of forgotten runs per pipeline of which the beginning and the end are kept: 100,000 × about
+/// 250 B = 25 MB.
 pub const GONE_PER_PIPELINE_MAX: usize = 100_000;
 
-/// Time for which these are kept, so that a run that continues after all keeps its true beginning.
+/// Time for which a forgotten run is kept, so that a run that continues later keeps its true beginning.
 pub const GONE_KEPT: Span = Span::from_hours(24 * 31);
 
-/// Runs remembered over all pipelines, as many as series: 1,000,000 × about 1 KiB = 1 GiB.
+/// Maximum number of runs remembered over all pipelines, equal to the number of series: 1,000,000 × about 1
+/// KiB = 1 GiB.
 pub const RUNS_MAX: usize = 1_000_000;
 
-/// Runs that each pipeline may have even if the total is exceeded, so that one producer cannot use the whole
-/// total.
+/// Number of runs that each pipeline may have even if [`RUNS_MAX`] is reached, so that one producer cannot use
+/// all of it.
 pub const RUNS_GRANTED: usize = 1_000;
 
-/// Bytes of a summary with its labels filled in, which every transition of an alert carries: 8 KiB, the same
-/// as for a template. A placeholder of 14 bytes may stand for a label of 256 bytes.
+/// Maximum bytes of a rendered summary, which every transition of an alert carries. A template has the same
+/// limit, but rendering lengthens it: a placeholder of 14 bytes may become a label of 256 bytes.
 pub const SUMMARY_BYTES_MAX: usize = 8 << 10;
 
-/// Pipelines of one log: 10,000 × about 2 KiB without their runs = 20 MiB.
+/// Maximum number of pipelines of one log: 10,000 × about 2 KiB without their runs = 20 MiB.
 pub const PIPELINES_MAX: usize = 10_000;
 
-/// Stages of one pipeline; each has three live gauges of its own.
+/// Maximum number of stages of one pipeline; each has two live gauges of its own.
 pub const STAGES_PER_PIPELINE_MAX: usize = 1_000;
 
-/// Stage attempts remembered per run; a retry loop must not grow a run without bound.
+/// Maximum number of stage attempts remembered per run; a retry loop must not grow a run without bound.
 pub const ATTEMPTS_PER_RUN_MAX: usize = 1_000;
 
-/// Open windows of one series and resolution. Skew (5 min) and lateness (30 s) keep at most seven 1m windows
-/// open; for a series with a longer configured skew a day of 1m windows fits.
+/// Maximum number of open windows of one series and resolution. With the default skew (5 min) and lateness (30
+/// s), at most seven 1m windows are open. With a longer configured skew, one day of 1m windows fits.
 pub const OPEN_WINDOWS_MAX: usize = 1_440;
 
-/// Alerts of one rule at a time; one `_sg_capped` alert counts the others.
+/// Maximum number of alerts of one rule at a time; one `_sg_capped` alert counts the others.
 pub const ALERTS_PER_RULE_MAX: usize = 1_000;
 
-/// Panes of a trailing window: 90 days of 1h panes, the retention of 1h windows. A pane without a histogram
-/// takes about 150 B, one with a sparse histogram about 400 B: 0.3 to 0.9 MB per key, and only if a rule
-/// reads such a long window. One hour of 10s panes has 360.
+/// Maximum number of panes of a trailing window: 90 days of 1h panes, the retention of 1h windows. A pane
+/// without a histogram takes about 150 B, one with a sparse histogram about 400 B. A key thus takes 0.3 to 0.9
+/// MB, but only if a rule reads such a long window. One hour of 10s panes has 360 panes.
 pub const PANES_PER_WINDOW_MAX: i64 = 2_160;
 
 /// The longest trailing window: the retention of 1h windows.
 pub const WINDOW_MAX: Span = Span::from_hours(24 * 90);
 
-/// Windows of a period kept per key: two weeks of 5m windows, or 170 days of 1h windows. 10 bytes each.
+/// Maximum number of windows of a period kept per key: two weeks of 5m windows, or 170 days of 1h windows.
+/// Each takes 10 bytes.
 pub const PERIOD_WINDOWS_MAX: i64 = 4_096;
 
-/// Windows of a season kept per key: four weeks of 5m windows.
+/// Maximum number of windows of a season kept per key: four weeks of 5m windows.
 pub const SEASON_WINDOWS_MAX: i64 = 8_100;
 
 /// The configuration of the engine. Times are in milliseconds of log time.
@@ -88,7 +92,7 @@ pub struct Limits {
     pub allowed_lateness: Span,
     /// An event is refused from this long after the end of its 1m window.
     pub max_lateness: Span,
-    /// An event is refused when its time is further than this past its ingest time.
+    /// An event is refused if its time is later than its ingest time by more than this.
     pub max_skew: Span,
     /// The handling of an event that arrives after `allowed_lateness` and within `max_lateness`.
     pub late_policy: LatePolicy,
@@ -100,7 +104,7 @@ pub struct Limits {
     pub forget_after: Span,
     /// A run without an event for this long is forgotten.
     pub abandon_after: Span,
-    /// A record this long after the due wake-up marks an interruption of the log.
+    /// If the next record is stamped this long after a tick was due, the log was interrupted in between.
     pub tick_gap: Span,
     /// Rules about silence stay unknown for this long after an interruption.
     pub grace: Span,
@@ -132,7 +136,7 @@ pub struct Lateness {
     pub max: Span,
 }
 
-/// The finest pane that a rule reads; coarser panes consist of whole panes of this size.
+/// The length of the shortest pane that a rule reads; longer panes consist of whole panes of this length.
 pub const PANE_MIN: Span = Span::from_secs(10);
 
 /// The handling of an event that is late but not too late.

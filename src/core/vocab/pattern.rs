@@ -16,32 +16,34 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// Bytes of a pattern's text: an alternation of 500 host names.
+/// Maximum bytes of a pattern's text; enough for an alternation of 500 host names.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
-/// Classes such as `\pL` or `\w` in a pattern. Each is a table of hundreds of ranges, and `(?i)` folds all of
-/// them.
+/// Maximum number of classes such as `\pL` or `\w` in a pattern. Each class is a table of hundreds of Unicode
+/// ranges, and `(?i)` case-folds every range.
 const CLASSES_MAX: usize = 64;
 
-/// Depth of nested groups; people write two or three.
+/// Maximum depth of nested groups; people write two or three.
 const NESTING_MAX: u32 = 32;
 
-/// Bytes of a table. `db.*` takes 1 KiB, `\w+` 160 KiB because it covers all of Unicode, and 500 host names
-/// of 21 letters 3.2 MiB. The largest table takes about 0.15 s to compile.
+/// Maximum bytes of the table of a DFA. `db.*` takes 1 KiB, `\w+` 160 KiB because it covers all of Unicode,
+/// and 500 host names of 21 letters 3.2 MiB. The largest table takes about 0.15 s to compile.
 const TABLE_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of the NFA from which a table is compiled.
+/// Maximum bytes of the NFA from which a table is compiled.
 const NFA_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of the sets of NFA states that are held while a table is compiled, and that bound the time for it:
-/// 1 MiB takes about 0.02 s. A small table may take much of it, as that of `(a{1,30}){1,30}b`. The smallest
-/// sufficient step is what a pattern costs; a step that does not suffice wastes an eighth of the next one.
+/// Limits in bytes for the sets of NFA states held while a table is compiled, tried in ascending order. They
+/// also bound the compile time: 1 MiB takes about 0.02 s. Even a small table may need much, such as that of
+/// `(a{1,30}){1,30}b`. The first limit that suffices is the cost of the pattern. A failed attempt costs an
+/// eighth of the next one.
 const WORK_BYTES: [usize; 4] = [2 << 10, 16 << 10, 128 << 10, 1 << 20];
 
-/// Bytes of a compiled pattern that a log already holds. It may have been accepted under other limits.
+/// Maximum bytes of a compiled pattern that a log already holds. An older version may have accepted it under
+/// other limits.
 const STORED_BYTES_MAX: usize = 1 << 20;
 
-/// Known texts at which the entries of patterns that are no longer in use are removed.
+/// Number of entries in `KNOWN` from which on the entries of unused patterns are removed.
 const KNOWN_SWEPT_AT: usize = 1_024;
 
 /// A regular expression that must match the whole text.
@@ -163,7 +165,7 @@ fn table(text: &str) -> Result<Program, PatternError> {
     determinized.ok_or(PatternError::TooLarge)
 }
 
-/// Returns the table, unless that takes more work, or the table is too large.
+/// Returns the table of the DFA; `None` if compiling needs more than `work_bytes` or the table is too large.
 fn determinized(nfa: &thompson::NFA, work_bytes: usize) -> Option<dense::DFA<Vec<u32>>> {
     let config = dense::Config::new()
         .accelerate(false)
@@ -176,7 +178,7 @@ fn determinized(nfa: &thompson::NFA, work_bytes: usize) -> Option<dense::DFA<Vec
 
 fn reason(error: &thompson::BuildError) -> PatternError {
     match error.source() {
-        // An unterminated comment, which includes the anchor.
+        // The text alone is valid, but ends in a comment (`(?x)a#`) that hides the closing anchor.
         Some(syntax) => PatternError::Syntax(last_line(&syntax.to_string())),
         None => PatternError::TooLarge,
     }

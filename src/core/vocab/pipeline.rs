@@ -1,4 +1,4 @@
-//! What is known of pipelines before any event: their declaration, and the names of their series.
+//! Facts about pipelines that hold before any event: their declared stages, and the names of their series.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct PipelineSpec {
     pub stages: Vec<Arc<str>>,
 }
 
-/// The weight of each part in the score; the sum need not be 100.
+/// The weight of each part in a pipeline's health score; the sum need not be 100.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     pub latency: f64,

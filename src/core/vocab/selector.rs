@@ -48,7 +48,7 @@ impl Matcher {
         }
     }
 
-    /// The one value that passes, if only one does.
+    /// The value that the label must equal, if the test is an equality.
     pub fn equal(&self) -> Option<&Arc<str>> {
         match &self.test {
             Test::Equal(wanted) => Some(wanted),

@@ -3,8 +3,8 @@
 //! Intuition: the engine never reads a clock; every instant it knows came with a record. So an instant is a
 //! number that can be stored, compared between processes and computed with.
 //! Invariant: arithmetic saturates within [`Timestamp::MIN`, `Timestamp::MAX`]; no input makes it wrap.
-//! Rejected: `std::time::Instant` (it cannot be stored) and chrono types (calendar arithmetic belongs to the
-//! edges).
+//! Rejected: `std::time::Instant` (it cannot be stored) and chrono types (instants need no calendar
+//! arithmetic).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;

@@ -41,7 +41,7 @@ impl Unit {
         Unit::known(name).unwrap_or_else(|| Unit::Other(name.into()))
     }
 
-    /// The unit of this name, if it is convertible.
+    /// The unit of this name; `None` if the name is not one of the known units.
     pub fn known(name: &str) -> Option<Unit> {
         Some(match name {
             "ns" => Unit::Ns,

@@ -12,14 +12,14 @@ use std::io::{self, Read};
 /// Bytes of a block: large enough that threads rarely contend, small enough to stay in the cache.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// Lines of a block. A refused line takes about 450 bytes when decoded, so a block of the shortest lines
+/// Maximum lines of a block. A refused line takes about 450 bytes when decoded, so a block of the shortest lines
 /// takes 4 MiB. Events have 100 bytes and more, so a block of events has fewer lines.
 const BLOCK_LINES_MAX: usize = 8_192;
 
 /// The byte order mark with which some editors begin a UTF-8 text; concatenated files may each have one.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Returns the line without such a mark.
+/// Returns the line without a leading byte order mark.
 pub(super) fn unmarked(line: &[u8]) -> &[u8] {
     line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
 }
@@ -32,7 +32,7 @@ pub(super) struct Blocks {
     ahead: Option<(u64, Vec<u8>)>, // a block that was peeked at
     is_done: bool,
     broken: Option<io::Error>,
-    bytes_max: fn(&[u8]) -> usize, // largest line with this beginning
+    bytes_max: fn(&[u8]) -> usize, // maximum length of a line with this beginning
 }
 
 impl std::fmt::Debug for Blocks {
@@ -82,7 +82,7 @@ impl Blocks {
         }
     }
 
-    /// Returns the first block, which is still read afterwards.
+    /// Returns the next block without consuming it.
     pub(super) fn peek(&mut self) -> &[u8] {
         if self.ahead.is_none() {
             let mut block = Vec::new();
@@ -178,7 +178,8 @@ impl Lines {
             let rest = &self.block[self.at..];
             let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let is_there = !unmarked(&rest[..length]).trim_ascii().is_empty();
-            // The skipped rest of a line that is too long need not be blank.
+            // A line that is too long is returned even if its kept beginning is blank, because its skipped rest may
+            // not be blank.
             let is_there = is_there || self.blocks.is_too_long(&rest[..length]);
             let begin = self.at;
             self.at += length + 1;
@@ -214,7 +215,7 @@ mod tests {
         }
     }
 
-    /// A bound for tests: ten bytes, or thirty for a line that begins like a record.
+    /// Maximum line length in tests: ten bytes, or thirty for a line that begins with `r`, which stands for a record.
     fn bytes_max(beginning: &[u8]) -> usize {
         if beginning.starts_with(b"r") { 30 } else { 10 }
     }
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    /// A block of 256 KiB once had 131,072 lines of one letter, and 60 MB of refusals.
+    /// Regression: a block of 256 KiB contained 131,072 one-letter lines, whose refusals took 60 MB.
     #[test]
     fn a_block_has_a_bounded_number_of_lines() {
         let count = 3 * BLOCK_LINES_MAX + 7;

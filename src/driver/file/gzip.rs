@@ -1,8 +1,8 @@
 //! Gzip, member by member.
 //!
-//! Invariant: memory does not depend on the data; padding after a member is no error. Rejected: the library's
-//! reader of many members, which drops the bytes inflated in the call that meets an error, and takes padding
-//! for a broken member.
+//! Invariant: memory use does not depend on the data, and padding after a member is no error. Rejected: the library's
+//! reader of many members, which drops the bytes inflated in the call that meets an error, and treats padding as a
+//! broken member.
 
 use super::inflate::{cause, damaged, ends_early, foreign_end, skip, skip_zeros, wrong_sum};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
@@ -11,7 +11,7 @@ use std::io::{self, BufRead, Read};
 /// The first bytes of a member; the third byte is the only compression method that exists.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
-// Flags of a member's header: the fields that follow it. The upper three bits are reserved.
+// Flag bits in a member's header, one for each optional field that follows. The upper three bits are reserved.
 const HAS_SUM: u8 = 1 << 1;
 const HAS_EXTRA: u8 = 1 << 2;
 const HAS_NAME: u8 = 1 << 3;
@@ -20,7 +20,7 @@ const RESERVED: u8 = 0xe0;
 
 const FORM: &str = "gzip";
 
-/// The position of a reader.
+/// The position of the reader relative to the members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Between,

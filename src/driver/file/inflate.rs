@@ -5,24 +5,24 @@
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// The data end early.
+/// Returns the error for compressed data that end early.
 pub(super) fn ends_early(form: &str) -> io::Error {
     let message = format!("the {form} data end early (is the copy complete?)");
     io::Error::new(ErrorKind::UnexpectedEof, message)
 }
 
-/// The data are damaged.
+/// Returns the error for damaged data.
 pub(super) fn damaged(form: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the {form} data are damaged"))
 }
 
-/// The checksum of the inflated data does not match the stored one.
+/// Returns the error for inflated data whose checksum does not match the stored one.
 pub(super) fn wrong_sum(form: &str) -> io::Error {
     let message = format!("the checksum of the {form} data is wrong: some of these lines are damaged");
     io::Error::new(ErrorKind::InvalidData, message)
 }
 
-/// Other data follow the compressed data.
+/// Returns the error for compressed data that are followed by other data.
 pub(super) fn foreign_end(form: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the bytes after the {form} data are not {form}"))
 }
@@ -35,7 +35,7 @@ pub(super) fn cause(form: &str, error: &io::Error) -> io::Error {
     }
 }
 
-/// Skips padding (tapes, block devices and some tools fill up with zeros); returns `false` at the end.
+/// Skips zero bytes, with which tapes, block devices and some tools pad data. Returns `false` at the end of the data.
 pub(super) fn skip_zeros(inner: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = inner.fill_buf()?;

@@ -1,7 +1,7 @@
 //! An opened input: a file or standard input, inflated if its first bytes are those of gzip or zstd.
 //!
-//! Intuition: file names are unreliable, first bytes hardly ever are. The name of a file decides nothing; a
-//! remark reports a name that does not match the content.
+//! Intuition: file names are unreliable, but the first bytes of a file nearly always identify its format. So the name
+//! of a file decides nothing; a remark reports a name that does not match the content.
 //! Invariant: damage ends an input, not the command: the lines before the damage are passed on, and the
 //! damage is reported as a finding.
 
@@ -46,8 +46,8 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// Turns the error of one file among several into a finding. An error of the temporary file stays an
-    /// error, because nothing can be read without room for it.
+    /// Turns the error of one file among several into a finding. An error of the temporary file stays an error,
+    /// because several files cannot be combined without that file.
     pub fn finding(self, file: &Path) -> Result<Finding, InputError> {
         if matches!(self, InputError::Temporary(_)) {
             return Err(self);
@@ -133,7 +133,7 @@ impl Input {
         &self.path
     }
 
-    /// Returns the beginning of its text, which is still read afterwards.
+    /// Returns the first block of the text without consuming it.
     pub fn peek(&mut self) -> &[u8] {
         self.blocks.peek()
     }
@@ -188,7 +188,7 @@ impl Read for Counted {
     }
 }
 
-/// Returns the first bytes; fewer only if the input is shorter.
+/// Returns the first `HEAD_BYTES` bytes; fewer only if the input is shorter.
 fn head(inner: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     io::Read::take(inner, HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -210,7 +210,7 @@ impl Form {
         let foreign = FOREIGN.into_iter().find(|(mark, ..)| head.starts_with(mark));
         match (head, foreign) {
             ([0x1f, 0x8b, ..], _) => Form::Gzip,
-            // A frame, or a skippable frame.
+            // The magic number of a frame, or of a skippable frame.
             ([0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..], _) => Form::Zstd,
             (_, Some((_, form, tool))) => Form::Foreign(form, tool),
             _ => Form::Text,

@@ -1,7 +1,7 @@
 //! Several files as one input, and files sorted by time.
 //!
-//! Intuition: both need the lines of all files side by side, so the lines pass through a sorter into a
-//! temporary file, which is then read like any other input. A second file records the origin of each line.
+//! Intuition: both tasks need the lines of all files at once, so the lines pass through a sorter into a temporary
+//! file, which is then read like any other input. A second file records the origin of each line.
 
 use crate::core::Timestamp;
 use crate::wire::event::Decoder;
@@ -20,14 +20,13 @@ pub(crate) fn open(files: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     }
 }
 
-/// Combines several inputs into one: merged by time, or with `sort` each line at its own time.
-/// When only merged, the lines of one file keep their order: a line counts with the largest time of its file
-/// so far.
+/// Combines several inputs into one, ordered by time. With `sort`, each line is placed at its own time. Otherwise the
+/// lines of one file keep their order: each line is placed at the largest time of its file so far.
 pub(crate) fn gather(first: Input, rest: &[PathBuf], sort: bool) -> Result<Input, InputError> {
     if rest.is_empty() && !sort {
         return Ok(first);
     }
-    // A wrong path is reported before hours of reading.
+    // A wrong path is reported before the files are read, which may take hours.
     for path in rest.iter().filter(|path| *path != Path::new("-")) {
         std::fs::metadata(path).map_err(|source| InputError::Open { path: path.clone(), source })?;
     }

@@ -34,8 +34,8 @@ fn decode(decoder: &mut Decoder, number: usize, first: u64, block: &[u8]) -> Chu
 }
 
 /// Passes the chunks of an input to `apply` in order, until `apply` breaks; returns the faults of the input.
-/// `threads` includes the calling thread: with one, it decodes itself; with more, the others decode. A thread
-/// that would block on another calls `help` first.
+/// `threads` includes the calling thread: with one, it decodes itself; with more, the others decode. Before a thread
+/// blocks on another one, it calls `help`, which may do other work.
 pub(crate) fn read(
     input: Input,
     threads: usize,

@@ -1,7 +1,7 @@
 //! Lines sorted by time, in bounded memory (external merge sort).
 //!
-//! Intuition: lines are gathered until a run is full; the run is sorted and written out, and the runs are
-//! merged.
+//! Intuition: lines are gathered in memory up to `RUN_BYTES`, then sorted and written to disk as a run. At the end
+//! all runs are merged.
 //! Invariant: lines of equal time keep the order of files, then of lines. Temporary files are unnamed, so
 //! none is left behind, however the process ends. Rejected: the positions of all lines in memory, because a
 //! file of a few megabytes can inflate to billions of lines.
@@ -16,14 +16,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes of lines in memory. A run costs a buffer of 8 KiB while runs are merged: 1 TB are 64,000 runs, and
-/// 512 MiB of buffers.
+/// Maximum bytes buffered before a sorted run is written to disk. Merging needs 8 KiB per run, so 1 TB of input
+/// (64,000 runs) needs 512 MiB.
 const RUN_BYTES: usize = 16 << 20;
 
 /// The sort key of a line: its time, the number of its file, and its number there.
 pub(crate) type Rank = (Timestamp, u32, u64);
 
-/// Rank and length, as written before each line of a run.
+/// Bytes before each line of a run: its rank (time, file, line number) and its length.
 const HEAD_BYTES: usize = 8 + 4 + 8 + 4;
 
 /// Gathers lines and returns them in order.
@@ -31,7 +31,7 @@ const HEAD_BYTES: usize = 8 + 4 + 8 + 4;
 pub(crate) struct Sorter {
     run_bytes: usize,
     text: Vec<u8>,
-    lines: Vec<(Rank, Range<usize>)>, // where each is in `text`
+    lines: Vec<(Rank, Range<usize>)>, // rank of each line, and its bytes in `text`
     spilled: Option<Spilled>,
 }
 
@@ -115,7 +115,7 @@ impl Sorter {
     }
 }
 
-/// Merges the runs, the least line first.
+/// Merges the sorted runs and writes the lines in ascending order of rank.
 fn merge(
     spilled: &Spilled,
     out: &mut dyn Write,
@@ -181,7 +181,7 @@ impl Read for Section<'_> {
     }
 }
 
-/// The origin of each line of a combined input, in a file: 12 bytes a line.
+/// The origin of each line of a combined input, in a temporary file: 12 bytes a line.
 #[derive(Debug)]
 pub struct Origins {
     files: Arc<[PathBuf]>,

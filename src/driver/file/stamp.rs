@@ -17,7 +17,7 @@ pub(crate) struct Stamper {
     max_skew: Span,
     max_lateness: Span,
     largest: Option<Timestamp>,
-    held: Option<(Line, Timestamp)>, // a jump, with its own largest time
+    held: Option<(Line, Timestamp)>, // an unconfirmed jump, with its largest event time
     jump: Jump<Line>,                // of lines that have an ingest time
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Stamper {
 pub(crate) struct Stamped {
     pub line: Line,
     pub stamp: Timestamp,
-    /// Values past this are refused as `future`, whatever the stamp allows.
+    /// Values later than this are refused as `future`, even if the stamp would allow them.
     pub limit: Option<Timestamp>,
 }
 
@@ -80,7 +80,7 @@ impl Stamper {
         self.believe(line, stamp, out);
     }
 
-    /// Passes on the lines that wait behind a jump.
+    /// Passes on the lines that wait behind a jump, stamped according to the verdict on the jump.
     fn settle(&mut self, verdict: Verdict, out: &mut impl FnMut(Stamped)) {
         for (line, stamp) in self.jump.take() {
             let stamp = if verdict == Verdict::Wrong { self.largest.unwrap_or(stamp) } else { stamp };
@@ -115,7 +115,8 @@ impl Stamper {
     fn is_confirmed(&self, held: Timestamp, next: Timestamp) -> bool {
         match self.largest {
             Some(largest) => next > largest + self.max_skew,
-            // The first line is an unconfirmed jump if the next one is much older.
+            // There is no earlier line to compare with. The first line counts as unconfirmed if the next one is more
+            // than `max_lateness` older.
             None => next + self.max_lateness >= held,
         }
     }
@@ -126,7 +127,8 @@ impl Stamper {
         out(Stamped { line, stamp, limit: None });
     }
 
-    /// Handles an unconfirmed jump: its values past the limit are refused, the others are taken.
+    /// Handles a jump that the next line does not confirm: values more than `max_skew` ahead of the clock are
+    /// refused, the others are accepted.
     fn doubt(&mut self, line: Line, next: Timestamp, out: &mut impl FnMut(Stamped)) {
         let largest = self.largest.unwrap_or(next);
         let limit = largest + self.max_skew;

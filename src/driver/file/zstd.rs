@@ -1,7 +1,7 @@
 //! Zstandard, frame by frame.
 //!
-//! Intuition: the decoder keeps the last window of a frame for the blocks to come. At damaged data the reader
-//! feeds it an empty last block, so that the decoder ends the frame and returns the window.
+//! Intuition: the decoder holds back the last window of inflated bytes, because later blocks may refer to it. At
+//! damaged data the reader passes it an empty last block, so that the decoder ends the frame and returns the window.
 //! Invariant: memory is bounded by one window of at most 128 MiB, whatever size the data declare; skippable
 //! frames and padding are skipped. Rejected: the library's own stream, which reads one frame and loses a
 //! window at damaged data.
@@ -14,15 +14,15 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use xxhash_rust::xxh64::Xxh64;
 
-/// Bytes of a frame's window: the `zstd` tool reads up to 128 MiB without an option.
+/// Maximum bytes of a frame's window. The `zstd` tool also reads up to 128 MiB without an option.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
 
-/// An empty block that is the last of its frame, and room for a checksum.
+/// An empty block that is marked as the last of its frame (3 bytes), and a placeholder for the checksum (4 bytes).
 const LAST_BLOCK: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
 const FORM: &str = "zstd";
 
-/// The position of a reader.
+/// The position of the reader relative to the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Between,
@@ -137,7 +137,7 @@ fn said(error: &FrameDecoderError) -> io::Error {
     }
 }
 
-/// Returns the reader's error that caused an error of the decoder.
+/// Returns the I/O error of the input that caused an error of the decoder, if there is one.
 fn cause_of(error: &FrameDecoderError) -> Option<&io::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(one) = next {

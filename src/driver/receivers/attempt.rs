@@ -1,8 +1,8 @@
 //! Retry of messages: exponential backoff with jitter and a circuit breaker.
 //!
-//! Formula: 1 s, doubled each time up to five minutes, times a random factor of 0.5 to 1; a longer
-//! `Retry-After` takes precedence. From [`OPEN_AFTER`] failures in a row the circuit is open: one message
-//! tries for all.
+//! Formula: 1 s, doubled each time up to five minutes, times a pseudo-random factor of 0.5 to 1; a longer
+//! `Retry-After` takes precedence. From [`OPEN_AFTER`] failures in a row the circuit is open. During a backoff no
+//! other message is tried, so one message tests the receiver for all.
 
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;

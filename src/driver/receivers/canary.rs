@@ -1,11 +1,10 @@
 //! The canary: an event each minute that must become an alert, and the alert a message.
 //!
-//! Intuition: silence does not show whether alerting works. A canary event therefore takes the path of all
-//! other events, through log, window and rule, in each partition. A rule in the files makes an alert of it,
-//! and a `heartbeat` receiver reports to an outside service that it arrived. That service raises the alarm
-//! when the report is missing.
-//! Invariant: one event per minute and partition, however many processes send it, because they agree on its
-//! id.
+//! Intuition: the absence of alerts does not show whether alerting works. A canary event therefore takes the path of
+//! all other events, through log, window and rule, in each partition. A rule in the files makes an alert of it, and a
+//! `heartbeat` receiver reports to an outside service that it arrived. That service raises the alarm when the report
+//! is missing.
+//! Invariant: one event per minute and partition, however many processes send it, because all give it the same id.
 //! Rejected: an alert made in the notifier (it proves only the last step), and a rule that always fires (an
 //! alert that everyone must ignore, and that says nothing about the last minutes).
 
@@ -20,8 +19,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 /// The name of the series, for rules.
 pub(crate) const METRIC: &str = "streamgauge_canary";
 
-/// The period, and the offset of the event within it: the middle of a pane of ten seconds, which ends before
-/// the minute does.
+/// The period of the canary events, and the offset of the event within each period. The offset is the middle of the
+/// first ten-second pane of the minute.
 const EVERY: Span = Span::from_mins(1);
 const PLACE: Span = Span::from_secs(5);
 

@@ -6,7 +6,7 @@ use crate::driver::port_error::chain;
 use crate::driver::ports::PortError;
 use std::sync::Arc;
 
-/// The name of receivers among the outages.
+/// The name under which outages of receivers are recorded.
 const RECEIVER: &str = "receiver";
 
 /// The metrics of one receiver.
@@ -31,9 +31,9 @@ pub struct ReceiverMetrics {
     pub is_open: Count,
     /// The outage of stream or notification log that stops all delivery to this receiver.
     pub stuck: Outages,
-    /// Whether so much waits that the stream is not read on.
+    /// Whether back-pressure pauses the reading of the alert stream.
     pub is_full: Count,
-    /// Time from an alert's grid point to its delivery, for messages with news only.
+    /// Time from an alert's newest transition to its delivery, only for messages about changes (`Why::News`).
     pub times: Durations,
     /// Time from an alert's newest event to its delivery, for beginnings only: the latency of the whole
     /// chain.

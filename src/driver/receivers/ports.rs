@@ -12,8 +12,8 @@ pub struct Batch {
     pub alerts: Vec<(u64, String)>,
     /// Whether the read reached the end of the stream.
     pub is_end: bool,
-    /// Set if the alerts are those of another log, or of an older copy that ends before the requested number.
-    /// They are then read from after this number on.
+    /// Set if the stream was recreated, or restored from an older copy that ends before the requested number. Reading
+    /// then continues after this number.
     pub restart: Option<u64>,
 }
 
@@ -40,12 +40,12 @@ pub trait NotificationLog {
     fn load(&mut self) -> Result<Vec<(String, Vec<u8>)>, PortError>;
     /// Writes all rows or none, and renews the lease; without rows it only renews the lease.
     fn write(&mut self, rows: &Rows) -> Result<Written, PortError>;
-    /// Keeps the lease for at least this time, in which nothing is written.
+    /// Extends the lease to at least this time, because nothing is written while a message is sent.
     fn hold(&mut self, time: Duration) -> Result<Written, PortError>;
     fn release(&mut self);
 }
 
-/// The way to the other receivers, for alerts that are in no log.
+/// Passes alerts that are not in the alert stream to the other receivers.
 pub trait Others: Send {
     /// Makes one attempt; a repeated alert counts once.
     fn tell(&mut self, alert: &Transition) -> Result<(), PortError>;
@@ -72,11 +72,11 @@ impl Failure {
     }
 }
 
-/// A way to a person or a program. Its error texts contain no secret.
+/// Delivers messages to a target: a person or a program. Its error texts contain no secret.
 pub trait Channel: Send {
     fn send(&mut self, message: &Message) -> Result<(), Failure>;
-    /// Returns the time after which an attempt has ended, whatever the target does. The lease outlasts it;
-    /// otherwise the outcome could not be written, and the same message would be sent for ever.
+    /// Returns the maximum duration of an attempt, even if the target does not answer. The lease must last longer.
+    /// Otherwise the outcome could not be written, and the same message would be sent again and again.
     fn attempt_max(&self) -> Duration;
     /// Returns the name that the target gave to the last message, if it gives one; later messages carry it in
     /// [`Message::answers`].

@@ -1,4 +1,4 @@
-//! A receiver whose alert log cannot be read.
+//! Tests of a receiver whose alert log cannot be read.
 
 use super::metrics::ReceiverMetrics;
 use super::ports::{AlertFeed, Batch, Channel, Failure, NotificationLog, Written};
@@ -26,7 +26,7 @@ impl AlertFeed for Unreadable {
     fn done(&mut self) {}
 }
 
-/// A notification log of a receiver that has read the alert log before. Its first writes fail, this many of them.
+/// The notification log of a receiver that has read the alert log before. Its first `self.0` writes fail.
 struct Known(u32);
 
 impl NotificationLog for Known {

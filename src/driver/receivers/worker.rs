@@ -14,17 +14,17 @@ use std::sync::mpsc::{Receiver as Orders, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Longest time between two reads of the stream and the orders.
+/// Maximum time between two reads of the alert stream and of the orders.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Time between two attempts to acquire a lease, or to reach a store or broker that is away.
+/// Time between two attempts to acquire a lease, or to reach a store or broker that is unreachable.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
-/// Messages sent before the stream is read again.
+/// Maximum messages sent before the alert stream is read again.
 const SENT_AT_ONCE: usize = 64;
 
-/// Alerts of orders that are kept while they cannot be persisted: a beginning and an end of each rule about the log,
-/// several times over.
+/// Maximum alerts from [`Order::Tell`] that are kept while they cannot be persisted: several times a beginning and an
+/// end of each rule of the partition monitor.
 const UNWRITTEN_MAX: usize = 64;
 
 /// Base of the numbers of transitions that are in no stream; greater than any stream number.
@@ -33,9 +33,9 @@ const BESIDE: u64 = 1 << 62;
 /// An order to a receiver's thread.
 #[derive(Debug)]
 pub enum Order {
-    /// Takes in an alert that is in no stream.
+    /// Delivers an alert that is not in the alert stream.
     Tell(Box<Transition>),
-    /// Redrives the dead letters; the reply is their number, or `None` if another process delivers.
+    /// Sends the dead letters again; the reply is their number, or `None` if another process delivers.
     Redrive(Sender<Option<usize>>),
     Stop,
 }
@@ -55,7 +55,7 @@ impl Others for Vec<Sender<Order>> {
 pub struct Receiver<F, L, C> {
     pub policy: Policy,
     pub routes: Arc<Routes>,
-    /// A message whose news is older than this becomes a dead letter when an attempt fails.
+    /// A message that has waited longer than this becomes a dead letter when an attempt fails.
     pub max_age: Span,
     pub feed: F,
     pub notification_log: L,
@@ -65,8 +65,8 @@ pub struct Receiver<F, L, C> {
     pub orders: Orders<Order>,
     /// The other receivers, which are notified of this one's dead letters.
     pub others: Box<dyn Others>,
-    /// Whether alerts about the log itself come from this process alone and are in no stream. The alerts of
-    /// an earlier process then end at the start, because no other process can end them.
+    /// Whether the alerts of the partition monitor come from this process alone and are not in the alert stream.
+    /// Those of an earlier process then end at the start, because no other process can end them.
     pub is_alone: bool,
 }
 
@@ -100,11 +100,11 @@ struct ReceiverWorker<F, L, C> {
     /// The time on the running clock before which no message is sent.
     rest_until: Duration,
     beside: u64,
-    /// Whether an earlier turn of this process has read the notification log.
+    /// Whether an earlier session of this process has read the notification log.
     has_begun: bool,
     /// Whether the order to stop came between two messages.
     is_stopping: bool,
-    /// Alerts of orders that are not persisted yet.
+    /// Alerts from [`Order::Tell`] that are not persisted yet.
     unwritten: Vec<Transition>,
 }
 
@@ -137,8 +137,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         }
     }
 
-    /// Waits while another process has the lease, and declines orders meanwhile; returns whether the thread
-    /// has to stop.
+    /// Waits between two sessions for at most one order, and returns whether the thread has to stop. It declines a
+    /// redrive, because this process may not have the lease.
     fn is_stopped(&mut self, wait: Duration) -> bool {
         match self.parts.orders.recv_timeout(wait) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => true,
@@ -193,7 +193,8 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         }
     }
 
-    /// Ends the monitor's alerts of an earlier process; the monitor of this one publishes what still holds.
+    /// Ends the monitor alerts of an earlier process. The monitor of this process publishes those that still hold
+    /// again.
     fn end_earlier(&mut self, inbox: &mut Inbox, now: Timestamp) {
         let of_sentinel = |alert: &&Transition| alert.is_active() && RULES.contains(&&*alert.rule);
         let earlier: Vec<Transition> = inbox.alerts().filter(of_sentinel).cloned().collect();
@@ -204,14 +205,15 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         }
     }
 
-    /// Takes in the alert of an order.
+    /// Adds an alert from [`Order::Tell`] to the inbox.
     fn obey(&mut self, inbox: &mut Inbox, alert: Transition) {
         self.beside += 1;
         inbox.take_in(self.beside, alert.clone(), self.parts.clock.now());
         self.keep(alert);
     }
 
-    /// Keeps the alert of an order until it is persisted. Another process that has the lease gets its own orders.
+    /// Keeps an alert from [`Order::Tell`] until it is persisted. Without `is_alone` nothing is kept, because the
+    /// process that has the lease gets its own orders.
     fn keep(&mut self, alert: Transition) {
         if self.parts.is_alone && !self.unwritten.contains(&alert) {
             if self.unwritten.len() >= UNWRITTEN_MAX {
@@ -244,7 +246,7 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
         let batch = match self.parts.feed.next(inbox.position(), wait) {
             Ok(batch) => batch,
             Err(error) => {
-                // An order may be about just that.
+                // An alert from an order may report this very failure, so it is sent before the error is returned.
                 if self.write(inbox)? {
                     self.send(inbox)?;
                 }
@@ -300,9 +302,10 @@ impl<F: AlertFeed, L: NotificationLog, C: Clock> ReceiverWorker<F, L, C> {
             if self.parts.clock.running() < self.rest_until {
                 return Ok(true);
             }
-            // A message may take long, and no further one is sent after the order to stop.
+            // Sending a message may take long, so orders are read before each one. After the order to stop, no
+            // message is sent.
             self.is_stopping |= self.is_ordered_to_stop(inbox);
-            // An alert of an order is persisted before it is sent: otherwise a crash would forget to end it.
+            // An alert is persisted before it is sent. Otherwise, after a crash, its end would not be sent.
             if !self.write(inbox)? {
                 return Ok(false);
             }

@@ -1,4 +1,5 @@
-//! The beginning of a session: the state of the store, and a log that is still the one it came from.
+//! The beginning of a session: it restores the state from the store, and checks that the log is the one that produced
+//! it.
 
 use super::{OwnerSession, SessionParts, Wanted};
 use crate::core::alert::Transition;
@@ -38,7 +39,7 @@ impl OwnerSession {
         parts.feed.seek(continuity)?;
         let on_board = parts.feed.newest()?;
         let mut numbered = checkpoint.numbered;
-        // An earlier owner had read the records that are gone now, or had published their effects.
+        // Missing records are a loss only if an earlier owner had read them or had published their effects.
         let is_ahead = on_board.alerts > numbered.alerts || on_board.partials > numbered.partials;
         let is_gone = extent.first > from && (checkpoint.applied > begun_at || is_ahead);
         let is_anew = is_begun_anew(&mut parts.feed, checkpoint.applied, on_board)?;
@@ -48,7 +49,7 @@ impl OwnerSession {
         }
         let outbox = if mutant::is(Mutant::ForgetOutbox) { Vec::new() } else { checkpoint.outbox };
         let (now, is_local) = (parts.clock.running(), parts.feed.is_local());
-        // An emptied log keeps its numbering, so its `last` names no record that can be applied.
+        // An emptied log keeps its numbering, so its `last` is the number of a removed record.
         let last = if extent.last >= extent.first { extent.last } else { 0 };
         let mut applier = Applier::new(engine, begun_at, checkpoint.applied, numbered);
         applier.is_rolling_up = parts.is_rolling_up;
@@ -67,7 +68,8 @@ impl OwnerSession {
             questions: VecDeque::new(),
             appended: if is_local { last } else { 0 },
             is_failing: false,
-            // A message to the aggregate partition may have expired from its log. It is not sent again.
+            // A published message to the aggregate partition may have expired from that log. It still counts as
+            // published, so it is not sent again.
             published: Numbers { alerts: on_board.alerts.min(numbered.alerts), ..on_board },
             outbox,
             partials: if mutant::is(Mutant::ForgetPartials) { Vec::new() } else { checkpoint.partials },
@@ -135,8 +137,8 @@ fn extent(feed: &mut impl Feed, anchor: &Anchor) -> Result<Extent, PortError> {
     feed.extent()?.ok_or(PortError::NO_LOG)
 }
 
-/// Whether this log replaces an earlier one of the same name: nothing was read of it yet, and the earlier
-/// log's transitions are on the transition log. Their numbers are taken.
+/// Whether this log replaces an earlier one of the same name: nothing was read of it yet, and the earlier log's
+/// transitions are on the transition log. The numbers of those transitions must not be used again.
 fn is_begun_anew(feed: &mut impl TransitionLog, applied: u64, on_board: Numbers) -> Result<bool, PortError> {
     Ok(applied == 0 && on_board != Numbers::default() && feed.is_older_than_log()?)
 }

@@ -20,12 +20,12 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(5);
 /// Longest wait for commands where only this process appends to the log.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
-/// Shortest wait for records, so that a tick that is due and not appended yet costs no busy loop.
+/// Shortest wait for records. It prevents a busy loop while a tick is due but not appended yet.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 impl OwnerSession {
-    /// Takes the waiting commands. Where only this process appends to the log, there is nothing to do without a
-    /// command, so this waits for one.
+    /// Takes the waiting commands. If only this process appends to the log, it waits for a command, because nothing
+    /// else can arrive.
     pub(super) fn hear<F: Feed, S, C: Clock>(
         &self,
         parts: &SessionParts<F, S, C>,
@@ -36,7 +36,7 @@ impl OwnerSession {
             match parts.clock.receive(commands, self.wait_for_commands(parts)) {
                 Ok(command) => heard.push(command),
                 Err(RecvTimeoutError::Timeout) => {}
-                // Nobody can send a command any more.
+                // All senders are dropped, so no further command can arrive.
                 Err(RecvTimeoutError::Disconnected) => heard.push(Command::Stop),
             }
         }
@@ -66,13 +66,14 @@ impl OwnerSession {
         wake.clamp(WAIT_MIN, WAIT_MAX)
     }
 
-    /// Returns whether there is work without another record or command.
+    /// Returns whether there is work to do even if no further record or command arrives.
     fn has_more(&self) -> bool {
         self.ahead.is_busy() || !self.questions.is_empty() || self.applier.taken() < self.appended
     }
 
-    /// Returns whether everything that was wanted is done, and the tick that is due, if any, was tried. Rules that
-    /// wait behind a jump of the clock are not waited for.
+    /// Returns whether no work is left: all records are applied, the wanted rules are in force, and no tick is due,
+    /// or it was just tried. Wanted rules do not count while a clock jump is unconfirmed, because they cannot come
+    /// into force then.
     pub(in crate::driver) fn is_idle<F: Feed, S, C: Clock>(&self, parts: &SessionParts<F, S, C>) -> bool {
         let is_tick_due = self.applier.tick_due().is_some_and(|wake| wake <= parts.clock.now());
         let is_ticking = is_tick_due && self.time_to_tick(parts).is_zero();
@@ -89,7 +90,7 @@ impl OwnerSession {
         self.rules = Some(Wanted { rules, reply: None });
     }
 
-    /// Carries out commands. Returns true to stop.
+    /// Carries out commands. Returns whether the session has to stop.
     pub(super) fn obey<F: Feed, S, C>(
         &mut self,
         heard: Vec<Command>,
@@ -158,7 +159,7 @@ impl OwnerSession {
                 wanted.reply.map(|reply| reply(Ok(seq))).unwrap_or_default();
             }
             Err(error) => {
-                // The log may be away. The rules are tried again, because a session without rules raises no
+                // The log may be unreachable. The append is tried again, because a session without rules raises no
                 // alerts.
                 tracing::debug!(error = %chain(&error), "cannot append the rules yet");
                 self.rules = Some(wanted);
@@ -183,8 +184,8 @@ impl OwnerSession {
 
     /// Returns how long to wait before the next tick may be appended.
     fn time_to_tick<F, S, C: Clock>(&self, parts: &SessionParts<F, S, C>) -> Duration {
-        // Behind a jump of the clock the engine's time stands still, so its wake-up stays due. One tick a
-        // second is enough to show that time passes.
+        // While a clock jump is unconfirmed, the engine's time does not advance, so its wake-up stays due. One tick a
+        // second is enough to confirm the jump.
         let is_slow = self.applier.jump().is_some() || parts.owner_metrics.outages.is_any();
         let every = if is_slow { TICK_EVERY_WAITING } else { TICK_EVERY } / parts.clock.speed();
         let past = self.ticked_at.map(|at| parts.clock.running().saturating_sub(at));

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// summaries.
 const COARSE_EVERY: Duration = Duration::from_secs(10);
 
-/// A snapshot is taken at most once in this multiple of the time that the last one took.
+/// Minimum time between snapshots, as a multiple of the duration of the last snapshot.
 const SNAPSHOT_COST_MULTIPLE: u32 = 20;
 
 impl OwnerSession {
@@ -101,8 +101,8 @@ impl OwnerSession {
         self.show_open(parts, &touched, is_coarse)
     }
 
-    /// Returns the active alerts as (id, JSON) if they are written now. Until lost alerts are ended, the store's
-    /// view is all that is known of them, so it is not overwritten.
+    /// Returns the active alerts as (id, JSON) if this commit writes them. While alerts of an earlier owner still
+    /// have to be ended as lost, only the store's view shows them, so it is not overwritten.
     fn shown_alerts(&mut self, is_coarse: bool) -> Option<Vec<(String, String)>> {
         let is_shown = (is_coarse || self.applier.is_urgent()) && !self.applier.is_losing();
         is_shown.then(|| {
@@ -111,7 +111,7 @@ impl OwnerSession {
         })
     }
 
-    /// Returns the summary of each pipeline as (name, JSON) if they are written now.
+    /// Returns the summary of each pipeline as (name, JSON) if this commit writes them.
     fn shown_pipelines(&self, is_coarse: bool) -> Option<Vec<(String, String)>> {
         let named = |one: Value| (one["pipeline"].as_str().unwrap_or("").to_string(), one.to_string());
         let summaries = || pipeline::summaries(&self.applier.engine, None, Portion::ALL).0;
@@ -139,14 +139,14 @@ impl OwnerSession {
         parts: &mut SessionParts<F, S, C>,
     ) -> Result<(), PortError> {
         match parts.store.release(&self.fence) {
-            // The lease expires by itself in a moment.
+            // The store is unreachable. The lease expires by itself.
             Err(PortError::Away { .. }) => Ok(()),
             other => other,
         }
     }
 }
 
-/// Publishes refused events and windows before the commit that counts them, so that each is published at
+/// Publishes the dead letters and the windows of a commit before the commit itself, so that each is published at
 /// least once.
 fn tell_asides(outlet: &mut impl Outlet, commit: &mut Commit) -> Result<(), PortError> {
     let letter = |dead: &DeadEvent| {
@@ -163,13 +163,13 @@ fn tell_asides(outlet: &mut impl Outlet, commit: &mut Commit) -> Result<(), Port
     Ok(())
 }
 
-/// Number of windows from which a commit takes long to prepare. The lease is then renewed before and after
-/// that.
+/// Number of windows from which a commit takes long to prepare. The lease is then renewed before and after the
+/// preparation.
 const WINDOWS_MANY: usize = 4_096;
 
-/// Sends the same bytes again until the answer is known. A commit may take effect long after it was sent, and
-/// a different one in its place would then be lost or applied on top. Returns whether the store holds the commit;
-/// if not, it never will.
+/// Sends the same bytes again until the outcome is known. An earlier attempt may take effect late, and other bytes
+/// sent in its place would then be lost or be applied in addition. Returns whether the store holds the commit; if
+/// not, it never will.
 fn send<F, S: OwnerStore, C: Clock>(
     parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
@@ -192,7 +192,7 @@ fn send<F, S: OwnerStore, C: Clock>(
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.owner_metrics.commit_retries.add(1),
         }
-        // The bytes may still arrive. The next owner of the partition detects that by the version.
+        // The commit may still take effect. The next owner of the partition detects that by the version of the store.
         if parts.owner_metrics.outages.is_giving_up() {
             return Err(PortError::Stopping { place: "the store".into() });
         }

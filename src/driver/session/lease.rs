@@ -1,9 +1,9 @@
 //! Renewal of the lease while a single record or commit takes long.
 //!
-//! Intuition: a record of 1 MiB may correct 50,000 windows. An owner that loses its lease over such a record
-//! leaves the record to the next owner, which loses its lease as well. Invariant: the work between two checks
-//! of the lease is bounded: one request for windows, one record of the engine, one script. Rejected: a thread
-//! that renews the lease (it keeps the partition for an owner that hangs).
+//! Intuition: a record of 1 MiB may correct 50,000 windows. An owner that loses its lease over such a record leaves
+//! the record to the next owner, which loses its lease as well. Invariant: the work between two checks of the lease
+//! is bounded: one request for windows, one record in the engine, or one Redis script. Rejected: a thread that renews
+//! the lease (it would keep the partition for an owner that hangs).
 
 use crate::core::measure::pane::Shape;
 use crate::driver::mutant::{self, Mutant};
@@ -23,14 +23,14 @@ pub(super) fn renewed<S: OwnerStore, C: Clock>(
         Ok(true) => Ok(now + lease / 3),
         Ok(false) if mutant::is(Mutant::IgnoreFence) => Ok(now + lease / 3),
         Ok(false) => Err(PortError::Fenced { place: "the lease".into() }),
-        // The store may still hold the lease when it is back.
+        // The store may still hold the lease once it is reachable again.
         Err(PortError::Away { .. }) => Ok(now + super::RETRY_EVERY),
         Err(error) => Err(error),
     }
 }
 
-/// The store as it is read while a record is applied. It renews the lease once that takes a third of the
-/// lease.
+/// The store for reads while a record is applied. A read first renews the lease if the record has taken a third of
+/// the lease.
 pub(super) struct RenewingStore<'a, S, C> {
     store: RefCell<&'a mut S>,
     clock: &'a C,

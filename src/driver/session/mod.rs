@@ -1,5 +1,5 @@
-//! A session is the time of one ownership of a partition: read, apply, commit, publish. Nothing in its memory
-//! survives its end.
+//! A session is one period of ownership of a partition: it reads, applies, commits and publishes. Nothing in its
+//! memory survives its end.
 
 mod beginning;
 mod commands;
@@ -31,15 +31,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-/// Effects wait this long for a commit, unless a transition is among them.
+/// Time that effects wait for a commit. Transitions and messages to the aggregate partition are committed at once.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
-/// Memory of the pending windows at which a commit is due. The limit is small because Redis does nothing else
-/// while it runs a script.
+/// Bytes of pending windows in memory at which a commit is due. The limit is small because Redis serves no other
+/// request while it runs the script of a commit.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 
-/// Minimum time between snapshots. A second minimum is a multiple of the time that the last snapshot took, so
-/// that snapshots cost at most a twentieth of the time.
+/// Minimum time between snapshots. A further minimum is 20 times the duration of the last snapshot, so that snapshots
+/// take at most a twentieth of the time.
 pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 
 /// Longest wait for records before commands are handled.
@@ -48,7 +48,7 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 /// Minimum time between two ticks.
 const TICK_EVERY: Duration = Duration::from_millis(100);
 
-/// Minimum time between two ticks behind a jump of the log's clock, and while a server is away.
+/// Minimum time between two ticks while a jump of the log's clock is unconfirmed, or a server is unreachable.
 const TICK_EVERY_WAITING: Duration = Duration::from_secs(1);
 
 /// Time between two attempts of a request that a server did not answer.
@@ -102,8 +102,8 @@ pub(super) struct OwnerSession {
     snapshot_took: Duration,
     renew_at: Duration,
     expired_at: Duration,
-    /// When the newest tick was appended. A log that others append to gets none at the very beginning, because
-    /// their records may be on the way.
+    /// Time of the newest tick. If others append to the log, it begins as the start of the session: no tick is
+    /// appended at once, because records of others may be on the way.
     ticked_at: Option<Duration>,
 }
 
@@ -120,7 +120,8 @@ impl OwnerSession {
         let is_idle = records.is_empty() && !self.ahead.is_busy();
         let is_present = records.last().is_some_and(|newest| newest.seq > self.caught_up_at);
         if records.is_empty() {
-            // What was appended cannot be read now. The next step waits before it tries again.
+            // The appended records cannot be read now. Without this assignment the next step would read again without
+            // a wait.
             self.appended = self.applier.taken();
         }
         self.apply(records, parts, publish)?;
@@ -151,7 +152,7 @@ impl OwnerSession {
         Ok(Next::On)
     }
 
-    /// Lets the monitor report when the partition is not kept as it should be.
+    /// Passes the state of the partition to the monitor, which publishes alerts about its operation.
     fn look_around<F: TransitionLog, S, C: Clock>(&mut self, parts: &mut SessionParts<F, S, C>) {
         parts.owner_metrics.lag_ms.set(self.lag.ms().max(0) as u64);
         let (running, now) = (parts.clock.running(), parts.clock.now());
@@ -175,7 +176,7 @@ impl OwnerSession {
         parts.owner_metrics.remark(self.applier.engine.limits().partition, self.monitor.remarks());
     }
 
-    /// Lets the store remove what is past its retention.
+    /// Lets the store remove data that is past its retention.
     fn expire<F, S: OwnerStore, C: Clock>(&mut self, parts: &mut SessionParts<F, S, C>) {
         let now = parts.clock.running();
         if now.saturating_sub(self.expired_at) < EXPIRE_EVERY {
@@ -192,7 +193,7 @@ impl OwnerSession {
         self.applier.applied
     }
 
-    /// Whether a later record was applied, or this one was applied and committed.
+    /// Whether a record after `record` was applied, or `record` itself was applied and committed.
     pub(super) fn is_beyond(&self, record: u64) -> bool {
         self.applier.applied > record || self.applier.applied == record && !self.applier.is_dirty()
     }
@@ -203,11 +204,12 @@ impl OwnerSession {
         if from > to { "none".into() } else { format!("{from}-{to}") }
     }
 
-    /// Returns the next records to apply. They are decoded ahead where that is worth it, and undecoded
-    /// otherwise.
+    /// Returns the next records to apply. A large batch goes to the decoding thread, and a later call returns it
+    /// decoded. Other records are returned undecoded.
     fn decoded(&mut self, records: Vec<Logged>, is_local: bool) -> Option<Vec<(Logged, Option<Decoded>)>> {
         let ready = self.ahead.take();
-        // Once a local log is read to its end, a question finds everything applied that was acknowledged.
+        // A local log that was read to its end is not decoded ahead, because a question must see every acknowledged
+        // record applied.
         let may_wait = !is_local || self.applier.taken() < self.caught_up_at;
         let is_fast = self.poison_guard.is_fast() && may_wait;
         if !records.is_empty() && is_fast && (ready.is_some() || DecodeAhead::is_worth(&records)) {
@@ -250,7 +252,8 @@ impl OwnerSession {
             let is_full = self.applier.pending_bytes() >= COMMIT_BYTES_MAX && !self.is_failing
                 || self.poison_guard.is_step_over() && self.applier.is_dirty();
             if self.applier.applied != record.seq {
-                // The record waits behind a jump of the clock, so the record applied last is not at hand.
+                // The record waits behind a clock jump, so the fingerprint of the record applied last is not known
+                // here.
                 self.anchor.fingerprint = 0;
             } else if is_full || place == last {
                 self.anchor.fingerprint = record.fingerprint();
@@ -267,7 +270,7 @@ impl OwnerSession {
         self.name_nothing(parts)
     }
 
-    /// Notes that no record is being applied: from here on a crash is not attributed to a record.
+    /// Stores that no record is being applied, so that a later crash is not attributed to a record.
     fn name_nothing<F, S: OwnerStore, C>(&self, parts: &mut SessionParts<F, S, C>) -> Result<(), StartError> {
         if self.poison_guard.is_naming() {
             parts.store.attempt(&self.fence, 0)?;
@@ -275,7 +278,8 @@ impl OwnerSession {
         Ok(())
     }
 
-    /// Renews the lease in time. A store that is away may still hold the lease when it is back.
+    /// Renews the lease if its renewal is due. An unreachable store is no error, because it may still hold the lease
+    /// later.
     fn keep_lease<F, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,

@@ -14,14 +14,14 @@ pub struct SessionParts<F, S, C> {
     pub store: S,
     pub clock: C,
     pub limits: Limits,
-    /// The rules to put in force where they differ; `None` keeps the rules in force.
+    /// The rules to put in force if others are in force; `None` keeps those in force.
     pub rules: Option<RuleSet>,
     pub lease: Duration,
     /// Minimum time between two snapshots of the engine's state.
     pub snapshot_every: Duration,
-    /// Whether windows are published as they are sealed and corrected.
+    /// Whether each window is published when it is sealed and when it is corrected.
     pub is_rolling_up: bool,
-    /// The partition share of this process.
+    /// The number of partitions that this process may hold, and the number that it holds.
     pub share: OwnershipQuota,
     pub owner_metrics: Arc<OwnerMetrics>,
 }

@@ -7,8 +7,8 @@ use crate::driver::ports::{
 };
 
 impl OwnerSession {
-    /// Publishes what is committed and not published yet. Without patience it makes one attempt and leaves
-    /// the rest.
+    /// Publishes what is committed and not published yet. If `is_patient` is false, it makes one attempt and leaves
+    /// the rest to a later call.
     pub(super) fn publish<F: TransitionLog + Outlet, S: OwnerStore, C: Clock>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,
@@ -19,7 +19,8 @@ impl OwnerSession {
         self.publish_shadows(parts)
     }
 
-    /// Publishes shadows without waiting: shadows that fail now are published after the next commit.
+    /// Publishes transitions of `shadow: true` rules in one attempt. Those that fail are published after the next
+    /// commit.
     fn publish_shadows<F: TransitionLog, S, C>(
         &mut self,
         parts: &mut SessionParts<F, S, C>,

@@ -1,4 +1,4 @@
-//! Writes data for readers of the store beside the commits: windows, silences and maintenance windows.
+//! Writes data for readers of the store outside of the commits: windows, silences and maintenance windows.
 //!
 //! Invariant: the data is written one piece at a time, so that memory does not grow with the number of
 //! series, and Redis serves other requests between two pieces. Rejected: everything in one commit (a hundred
@@ -25,7 +25,7 @@ pub(super) fn sealed<F, S: OwnerStore, C: Clock>(
     Ok(())
 }
 
-/// Sends the same piece until the store is known to hold it.
+/// Sends one piece until its outcome is known.
 fn show<F, S: OwnerStore, C: Clock>(
     parts: &mut SessionParts<F, S, C>,
     fence: &Fence,
@@ -34,7 +34,8 @@ fn show<F, S: OwnerStore, C: Clock>(
     loop {
         match parts.store.show(fence, &shown)? {
             Answer::Done => return Ok(()),
-            // What is shown is written again with the next change.
+            // A piece that was not written is not retried, because its windows are written again when they next
+            // change.
             Answer::Failed => return Ok(()),
             Answer::Fenced => return Err(PortError::Fenced { place: "the store".into() }),
             Answer::Unknown => parts.owner_metrics.commit_retries.add(1),

@@ -1,4 +1,4 @@
-//! Words of PromQL that the language does not have, each with a hint that names the equivalent here.
+//! PromQL words that the expression language does not have, each with a hint that names the equivalent.
 
 use super::lex::TokenKind;
 

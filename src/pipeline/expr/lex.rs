@@ -15,7 +15,7 @@ pub(crate) enum TokenKind {
     /// A number with the unit that follows it without a blank: `500ms`, `20%`, `1h30m`, `0.9`.
     Number(String),
     Text(String),
-    /// One of the symbols below.
+    /// An operator or punctuation mark from `SYMBOLS`.
     Symbol(&'static str),
     End,
 }
@@ -26,7 +26,7 @@ const SYMBOLS: [&str; 22] = [
     "%", ":",
 ];
 
-/// Bytes of an expression; a usual one has at most a few hundred.
+/// Maximum bytes of an expression. A usual expression has at most a few hundred.
 const EXPR_BYTES_MAX: usize = 16 << 10;
 
 /// Splits a text into tokens; the last one is [`TokenKind::End`].

@@ -71,21 +71,20 @@ pub struct Parsed {
     pub pending_for: Option<Span>,
 }
 
-/// Nesting of parentheses and calls; the parser recurses through seven functions for each level.
+/// Maximum nesting of parentheses and calls. Each level adds eight or more nested function calls of the parser.
 const DEPTH_MAX: usize = 64;
 
-/// Height of the syntax tree. A chain `a or b or c` makes a tree as high as the chain is long. The tree is
-/// checked, evaluated and dropped by recursion: 64 × about 2 KiB of stack = 128 KiB of the 2 MiB that a
-/// thread has.
+/// Maximum height of the syntax tree. A chain `a or b or c` makes a tree as high as the chain is long. The tree is
+/// checked, evaluated and dropped by recursion: 64 × about 2 KiB of stack = 128 KiB of the 2 MiB that a thread has.
 const HEIGHT_MAX: usize = 64;
 
-/// Labels of `by (…)`: as many as an event may have, plus source and name.
+/// Maximum number of labels in `by (…)`: as many as an event may have, plus `source` and `name`.
 const BY_MAX: usize = LABELS_MAX + 2;
 
 /// The longest trailing `for 5 minutes`: ten years, as for any duration.
 const FOR_MAX: Span = Span::from_hours(24 * 366 * 10);
 
-/// Nodes of one expression: fifty comparisons of ratios have 400.
+/// Maximum number of nodes in one syntax tree. 50 comparisons of ratios have about 400.
 const TERMS_MAX: usize = 1_024;
 
 /// Parses a whole expression.

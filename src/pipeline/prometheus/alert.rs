@@ -25,7 +25,7 @@ const SUMMARIES: [&str; 3] = ["summary", "description", "message"];
 
 const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
 
-/// The ids of the converted rules, and the last number tried for each name.
+/// The ids of the converted rules, and the last numeric suffix tried for each name.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     taken: BTreeSet<String>,
@@ -48,7 +48,7 @@ pub(super) fn alert(
     labels_there.retain(|_, value| !value.is_empty());
     let severity = labels_there.get("severity").map_or("", String::as_str);
     let mut notes: Vec<String> = said.notes.iter().cloned().collect();
-    // The series may have that label or not: the expression does not tell.
+    // The expression does not show whether the series have this label.
     let empty = body.labels.iter().filter(|(_, value)| said.has_other_labels && value.is_empty());
     notes.extend(empty.map(|(name, _)| removed(name)));
     let mut fields = Vec::new();
@@ -100,7 +100,7 @@ fn check_labels(body: &Body, said: &Translation) -> Result<(), String> {
     Ok(())
 }
 
-/// The difference that an empty label makes.
+/// Returns the note about the different effect of an empty label.
 fn removed(name: &str) -> String {
     format!("its label `{name}` is empty, which removes that of the series; here the key keeps its own")
 }

@@ -3,16 +3,16 @@
 
 use crate::core::Span;
 
-/// The name here of Prometheus' label `name`, because `name` is the metric's own name here. Prometheus itself
-/// renames a conflicting label in this way.
+/// The streamgauge name of Prometheus' label `name`, because in streamgauge `name` is the metric's own name.
+/// Prometheus itself adds the prefix `exported_` to a conflicting label.
 pub(super) const EXPORTED_NAME: &str = "exported_name";
 
-/// Returns the name here of a label of Prometheus.
+/// Converts a Prometheus label name to its streamgauge name.
 pub(super) fn label_here(label: &str) -> &str {
     if label == "name" { EXPORTED_NAME } else { label }
 }
 
-/// Returns the name in Prometheus of a label here.
+/// Converts a streamgauge label name to its Prometheus name.
 pub(super) fn label_there(label: &str) -> &str {
     if label == EXPORTED_NAME { "name" } else { label }
 }
@@ -25,7 +25,7 @@ pub(super) enum Node {
     Vector(Vector),
     /// `expr[1h:1m]`
     Subquery(Box<Node>),
-    /// `expr offset 1d`, `expr @ end()`; with the modifier.
+    /// `expr offset 1d`, `expr @ end()`. The text is the modifier, for messages.
     Moved(Box<Node>, &'static str),
     Negative(Box<Node>),
     Call {
@@ -136,7 +136,7 @@ impl Node {
         }
     }
 
-    /// Renames the labels to their names here. Returns whether `name` was among them, and whether
+    /// Renames the labels to their streamgauge names. Returns whether `name` was among them, and whether
     /// `exported_name` was.
     pub(super) fn rename_labels(&mut self) -> (bool, bool) {
         let (mut has_name, mut has_exported) = (false, false);

@@ -17,7 +17,7 @@ pub(super) enum Token {
     Number(f64),
     Duration(Span),
     Text(String),
-    /// One of the symbols below.
+    /// An operator or punctuation mark from `SYMBOLS`.
     Symbol(&'static str),
     End,
 }
@@ -28,7 +28,7 @@ const SYMBOLS: [&str; 24] = [
     "%", "^", "@", ":",
 ];
 
-/// Bytes of an expression: ten times the longest in public rule files, which has six thousand.
+/// Maximum bytes of an expression: ten times the longest in public rule files, which has about 6,000.
 const EXPR_BYTES_MAX: usize = 64 << 10;
 
 /// Splits an expression into tokens; the last one is [`Token::End`].

@@ -1,5 +1,5 @@
-//! Converts rules of Prometheus to a pipeline file where an equivalent exists, and reads promtool's tests of
-//! them.
+//! Converts Prometheus rules to a pipeline file where an equivalent exists, and reads promtool's tests of such
+//! rules.
 //!
 //! Intuition: most rules compare a rate, a ratio or a quantile with a limit, and these exist here under the
 //! same names. But the same names read different data: Prometheus reads one sample of each series at each
@@ -75,7 +75,7 @@ pub struct Converted {
     pub left_out: Vec<Remark>,
     /// The differences of converted rules.
     pub notes: Vec<Remark>,
-    /// Whether these rules have a label `exported_name`, which is the name here of Prometheus' label `name`.
+    /// Whether these rules have a label `exported_name`, which is the streamgauge name of Prometheus' label `name`.
     pub has_exported: bool,
 }
 

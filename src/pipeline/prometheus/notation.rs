@@ -15,7 +15,7 @@ pub(super) enum Slot {
     Stale,
 }
 
-/// The largest number of slots of one series: an hour of one value per second for a few hundred series.
+/// Maximum number of slots in one series: 11 days of one value per second.
 const SLOTS_MAX: usize = 1_000_000;
 
 /// Splits `name{label="value"}` into its parts.
@@ -55,7 +55,7 @@ pub(super) fn values(text: &str) -> Result<Vec<Slot>, String> {
 }
 
 impl Slot {
-    /// Returns the slot with its value increased by this distance.
+    /// Returns the slot with its value increased by `distance`.
     fn at(self, distance: f64) -> Slot {
         match self {
             Slot::Value(start) => Slot::Value(start + distance),

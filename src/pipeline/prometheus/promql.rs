@@ -31,11 +31,11 @@ const LEVELS: [&[&str]; 5] = [
     &["*", "/", "%", "atan2"],
 ];
 
-/// The largest nesting depth.
+/// Maximum nesting depth of an expression.
 const DEPTH_MAX: usize = 64;
 
-/// Operators of one expression, because a chain of them makes an equally deep tree. Public rules have up to
-/// sixty.
+/// Maximum number of operators in one expression, because a chain of operators makes an equally deep tree. Public
+/// rules have up to sixty.
 const OPERATORS_MAX: usize = 512;
 
 /// Parses an expression, or returns the reason why it cannot be parsed.

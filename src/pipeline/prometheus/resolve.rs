@@ -25,11 +25,11 @@ struct Parsed {
     origin: Origin,
     body: Body,
     node: Node,
-    /// Whether the rule reads the label `name`, which is renamed here.
+    /// Whether the rule reads the label `name`, which is renamed to `exported_name`.
     has_name: bool,
 }
 
-/// Records that one rule reads, directly or through other records; usual rules read five.
+/// Maximum number of records that one rule reads, directly or through other records. Usual rules read up to five.
 const NEEDED_MAX: usize = 100;
 
 /// The state of a conversion.
@@ -83,15 +83,16 @@ pub(super) fn resolve(files: Files) -> Converted {
 impl Resolver {
     fn leave_out(&mut self, origin: Origin, reason: String) {
         if !origin.is_alert {
-            // A reader is left out with the first reason, without the chain of records in between.
+            // A rule that reads this record is left out with the root reason only, without the chain of records in
+            // between.
             let root = reason.rsplit(", which is left out: ").next().unwrap_or(&reason).to_string();
             self.facts.records.entry(origin.name.clone()).or_insert(Err(root));
         }
         self.done.left_out.push(Remark { origin, text: reason });
     }
 
-    /// Leaves out the rules that read the label `name`: its new name is already another label of the same
-    /// files.
+    /// Leaves out the rules that read the label `name`, because the files already use its new name for another
+    /// label.
     fn without_names(&mut self, all: Vec<Parsed>) -> Vec<Parsed> {
         let (named, others): (Vec<Parsed>, Vec<Parsed>) = all.into_iter().partition(|parsed| parsed.has_name);
         for parsed in named {
@@ -218,8 +219,8 @@ impl Resolver {
         }
     }
 
-    /// Compiles converted rules while the regular expressions of all rules are within the bound for a set.
-    /// Rules beyond the bound would be left out in the end, so they are not compiled.
+    /// Compiles converted rules until the regular expressions of all rules reach the bound for a rule set. Later
+    /// rules with regular expressions are not compiled, because they would be left out anyway.
     fn compile(&mut self, text: String) -> Result<Loaded, String> {
         let has_regex = text.contains("=~") || text.contains("!~");
         if has_regex && self.regex_bytes > REGEXES_BYTES_MAX {
@@ -289,8 +290,8 @@ impl Resolver {
     }
 }
 
-/// Returns the indexes of records so that each follows those it reads, otherwise in the order of the files;
-/// then the records that are part of a cycle or read one that is.
+/// Returns two lists of indexes. The first is in topological order: each record follows those that it reads; ties
+/// keep the order of the files. The second has the records that are part of a cycle or read one that is.
 fn in_order(records: &[Parsed]) -> (Vec<usize>, Vec<usize>) {
     let names: Vec<&str> = records.iter().map(|parsed| parsed.origin.name.as_str()).collect();
     let places: BTreeMap<&str, usize> = names.iter().zip(0..).map(|(name, at)| (*name, at)).collect();

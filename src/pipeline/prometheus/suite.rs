@@ -54,11 +54,11 @@ pub struct Check {
 
 type Labels = BTreeMap<String, String>;
 
-/// Alerts are compared at the grid point after the time in the test, so that values with exactly that time
-/// count.
+/// The evaluation interval. Alerts are compared at the grid point after the time in the test, so that values with
+/// exactly that time count.
 const GRID: Span = Span::from_secs(1);
 
-/// Sources of the fed series and of recorded series.
+/// Values of the label `source` of the test's series and of recorded series. Prometheus has no such label.
 const OWN_SOURCES: [&str; 2] = ["test", "_record"];
 
 /// Whether a file is a test file of promtool.

@@ -1,8 +1,8 @@
 //! Test cases in rule files: series, events and decisions at given times, and the alerts expected from them.
 //!
-//! Intuition: a test is a log written by hand, processed with a virtual clock, and the expected state at some
-//! times. The notation of values is that of promtool, with marks for late values and for clocks that are
-//! ahead.
+//! Intuition: a test is an event log written by hand and the alert states expected at some times. The log is
+//! processed with a virtual clock. Values are written as for promtool, with an `@` suffix for late values and for
+//! senders' clocks that are ahead.
 
 mod expect;
 mod said;
@@ -31,7 +31,7 @@ pub struct TestCase {
     pub expectations: Vec<Expectation>,
     /// All transitions of the rules named in the test, in order, formatted by [`expect::transition`].
     pub transitions: Option<Vec<String>>,
-    /// The earliest end of the test.
+    /// The test runs at least until this time.
     pub until: Timestamp,
     /// The number of events that must be refused.
     pub refused: usize,
@@ -49,10 +49,10 @@ pub enum Input {
     Decision(Box<Decision>),
 }
 
-/// The largest number of values in one test: an hour of one value per second for a few series.
+/// Maximum number of values in one input series: 11 days of one value per second.
 const EVENTS_MAX: usize = 1_000_000;
 
-/// The start of test time.
+/// The time at which each test starts.
 pub(crate) const START: Timestamp = Timestamp::clamped(1_793_491_200_000); // 2026-11-01T00:00:00Z
 
 const KEYS: [&str; 9] =
@@ -75,7 +75,7 @@ impl<'r> Known<'r> {
 }
 
 fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>> {
-    // The state of a run has keys of its own, with the stage and the run.
+    // A rule over runs takes its alert keys from the runs, with the labels stage and run, and not from its views.
     if rule.reads.has_runs || rule.views.is_empty() {
         return None;
     }
@@ -93,9 +93,9 @@ fn labels_of<'r>(rules: &'r RuleSet, rule: &'r Rule) -> Option<BTreeSet<&'r str>
     Some(labels)
 }
 
-/// Reads the `tests:` of one file. `slots`: the values and gaps that the tests of the set may still have.
-/// `is_to_run`: whether the tests are run; if not, their values are not expanded to events, because a line of
-/// ten characters may stand for a million events.
+/// Reads the `tests:` of one file. `slots`: the number of values and gaps that the remaining tests of the rule set
+/// may have. `is_to_run`: whether the tests are run; if not, their values are not expanded to events, because a line
+/// of ten characters may stand for a million events.
 pub(crate) fn read(
     file: &File<'_>,
     node: &Node,
@@ -175,8 +175,8 @@ fn input_series(
     }
 }
 
-/// Reads an event in its wire format, with `at` (since the start) in place of `time`. `late`: the time from
-/// there to its arrival; `-10s` if the sender's clock is ahead.
+/// Reads an event in its wire format, with `at` (time since the start of the test) in place of `time`. The field
+/// `late` is the arrival time minus `at`; it is negative if the sender's clock is ahead.
 fn input_event(file: &File<'_>, node: &Node, inputs: &mut Vec<(Timestamp, Input)>) {
     let mut fields = Map::new();
     let (mut at, mut late) = (None, Span::ZERO);

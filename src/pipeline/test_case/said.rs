@@ -91,7 +91,7 @@ fn alert(file: &File<'_>, rule: &Node, fields: &BTreeMap<&str, &Node>) -> Option
     Some(Alert { rule: file.text(rule)?, key, by })
 }
 
-/// The id of a silence or maintenance window that a test does not name.
+/// The id of a silence or maintenance window that has no `id` in the test.
 const NEW: ask::New<'_> = ask::New { id: "test", by: None };
 
 /// Reads a silence or maintenance window in the format of the API; its problems are noted at its place in the

@@ -1,14 +1,14 @@
-//! The notation of values of promtool: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is no value.
+//! The notation of promtool for the values of a series: `1+2x3` is 1 3 5 7, `5x9` is ten times 5, `_` is a gap.
 //!
-//! The marks are an extension: `5@+90s` arrives 90 seconds late, `5@-10s` has the time of a clock that is 10
-//! seconds ahead.
+//! The `@` suffix is an extension. `5@+90s` arrives 90 s after its timestamp. `5@-10s` arrives 10 s before its
+//! timestamp, because the sender's clock is 10 s ahead.
 
 use super::{EVENTS_MAX, Input, START};
 use crate::core::{Span, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A value, and the time from its timestamp to its arrival.
+/// A value and its lateness: arrival time minus timestamp. The lateness is negative if the sender's clock is ahead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Placed {
     pub value: f64,

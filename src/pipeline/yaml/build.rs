@@ -1,7 +1,7 @@
 //! Builds trees from the events of the YAML parser.
 //!
-//! Invariant: the builder keeps its own stack, so a deeply nested text uses no thread stack. The nodes behind
-//! an alias are counted before they are copied.
+//! Invariant: the builder keeps its own stack, so a deeply nested text uses no thread stack. The nodes that an alias
+//! refers to are counted against the bounds before they are copied.
 
 use super::{DEPTH_MAX, Key, Kind, NODES_MAX, Node, SCALAR_BYTES_MAX, SyntaxError, TextPlace, scalar};
 use serde_saphyr::granit_parser::{
@@ -26,8 +26,8 @@ pub(super) struct Built {
     pub twice: Vec<Twice>,
 }
 
-/// The bytes that may be parsed again because of continuation lines of quoted texts with too little
-/// indentation. A file of 64 KiB may have 256 such lines.
+/// Maximum bytes that are parsed again. The text is parsed again for each continuation line of a quoted text that is
+/// indented too little for the YAML library. A file of 64 KiB may have 256 such lines.
 const ANEW_BYTES_MAX: usize = 16 << 20;
 
 /// Parses all documents of a text.
@@ -151,7 +151,7 @@ enum Open {
 struct OpenMap {
     entries: Vec<(Key, Node)>,
     seen: HashMap<String, TextPlace>,
-    /// A key that waits for its value, and whether the key is `<<`.
+    /// A key that waits for its value, and whether it is the merge key `<<`.
     key: Option<(Key, bool)>,
     merged: Vec<Node>,
 }
@@ -215,7 +215,7 @@ fn key_of(node: Node) -> Result<Key, SyntaxError> {
 struct Builder<'t> {
     text: &'t str,
     frames: Vec<Frame>,
-    /// Nodes by the number of their anchor, with the size of a copy.
+    /// Maps the number of an anchor to its node and the size of a copy of that node.
     anchors: HashMap<usize, (Node, Size)>,
     built: Built,
     spent: Size,

@@ -3,8 +3,8 @@
 //!
 //! Intuition: the tree is built from the parser's events. A version `1.10` stays `1.10` and a label `yes`
 //! stays `yes` where a text is expected, while `10` is a number where a number is expected.
-//! Invariant: no text makes more nodes, deeper nodes or more bytes than the bounds below; an alias counts
-//! with the size of the nodes it stands for.
+//! Invariant: the tree of a text stays within the bounds below on nodes, depth and bytes. An alias counts with the
+//! size of the nodes that it expands to.
 //! Rejected: reading through serde (it returns values without the text they were parsed from, and a duplicate
 //! key ends the parsing instead of being one of several reported problems).
 
@@ -19,7 +19,7 @@ pub(crate) use build::Twice;
 pub struct Node {
     pub at: TextPlace,
     pub kind: Kind,
-    /// The text of a scalar that YAML interprets as another type than text.
+    /// The source text of a scalar that is no text in YAML, such as `1.10` or `yes`.
     pub written: Option<Box<str>>,
 }
 
@@ -55,17 +55,17 @@ pub(crate) struct SyntaxError {
     pub hint: Option<&'static str>,
 }
 
-/// Nesting of collections, with aliases expanded; a pipeline file has about eight levels.
+/// Maximum nesting of collections, with aliases expanded. A pipeline file has about eight levels.
 const DEPTH_MAX: usize = 32;
 
-/// Values of one text, with aliases expanded: a thousand rules have about 20,000. 250,000 × about 130 B = 32
-/// MiB.
+/// Maximum number of nodes in one text, with aliases expanded. 1,000 rules have about 20,000. 250,000 × about 130 B =
+/// 32 MiB.
 const NODES_MAX: usize = 250_000;
 
-/// Bytes of all scalars, with aliases expanded: those of the largest file, and as many again for aliases.
+/// Maximum bytes of all scalars, with aliases expanded: 4 MiB for the largest file and 4 MiB for aliases.
 const SCALAR_BYTES_MAX: usize = 8 << 20;
 
-/// Aliases in a text that is read into a type; a configuration has a handful.
+/// Maximum number of aliases in a text that serde deserializes, such as a configuration, which has a handful.
 const ALIASES_MAX: usize = 1_000;
 
 impl Node {
@@ -147,7 +147,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     twice.into_iter().next().map_or(Ok(root), |twice| Err(twice.error()))
 }
 
-/// Parses one document, and also returns its duplicate keys; the tree has the first entry of each.
+/// Parses one document, and also returns its duplicate keys; the tree keeps the first entry of each such key.
 pub(crate) fn parse_all_keys(text: &str) -> Result<(Node, Vec<Twice>), SyntaxError> {
     let Built { documents, twice } = build::documents(text)?;
     let mut documents = documents.into_iter();

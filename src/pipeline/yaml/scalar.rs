@@ -1,6 +1,6 @@
 //! Resolves scalars to YAML types, and keeps their text as it is written.
 //!
-//! Invariant: a scalar is a number only if all readers agree on its value. `010` is eight to some parsers and
+//! Invariant: a scalar is a number only if all YAML parsers agree on its value. `010` is eight to some parsers and
 //! ten to others, so it is a text. `1e999` is a text, because all numbers here are finite.
 
 use super::{Kind, Node, TextPlace};

@@ -17,29 +17,29 @@ use hashbrown::HashTable;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The content of a line.
+/// A metric read from a line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Read {
     pub observation: Observation,
     pub ingest_time: Option<Timestamp>,
 }
 
-/// The identities seen, by their raw bytes.
+/// The identities that the slow path has accepted, found by their raw bytes.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     by_bytes: HashTable<u32>,
     entries: Vec<Entry>,
     kept_bytes: usize, // total length of the entries' `bytes`
     clock: Clock,
-    /// The entry of the previous line.
+    /// The index of the entry that matched the previous line.
     last: usize,
 }
 
-/// Maximum length of a line or identity that is kept; with twenty labels it has about 1,000 bytes. The slow
-/// path reads a longer one each time.
+/// Maximum bytes of a line or identity that is kept. A line with twenty labels has about 1,000 bytes. The slow path
+/// reads a longer line each time.
 const ENTRY_BYTES_MAX: usize = 4 << 10;
 
-/// Maximum total length of all kept bytes: a million lines of 256.
+/// Maximum bytes of all kept lines and identities together: a million lines of 256 bytes.
 const KEPT_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ struct Entry {
     identity: [(u32, u32); 4], // the positions of source, name, unit and labels in `bytes`
     who: SeriesRef,
     template: Option<Template>,
-    next: usize, // the entry of the line that followed this one's line
+    next: usize, // index of the entry whose line followed last time
 }
 
 /// The fields of a line and their positions.
@@ -108,13 +108,13 @@ impl Memory {
         if self.find(&scan).is_some() || builder.is_full() || self.is_full() {
             return;
         }
-        // The scan ends the labels at the first closing brace. They are what the slow path read only if this
-        // span is a complete object.
+        // The scan ends the labels at the first `}`, which may be inside a string. The labels are those that the slow
+        // path read only if this span is a complete object.
         if scan.labels.is_some_and(|labels| serde_json::from_slice::<fields::Value<'_>>(labels).is_err()) {
             return;
         }
         let Some(hash) = scan.hash() else { return };
-        // Whitespace can make a line arbitrarily long.
+        // Whitespace can make a line arbitrarily long. Of a long line only the identity is kept.
         let is_plain = scan.ingest_time.is_none() && !scan.has_seq && line.len() <= ENTRY_BYTES_MAX;
         let form = if is_plain { Template::new(line, &scan.time_at, &scan.value_at) } else { None };
         let (template, bytes) = match form {
@@ -154,7 +154,7 @@ impl Entry {
     }
 }
 
-/// Finds the parts of an identity in bytes that contain all of them.
+/// Returns the position of each part of an identity in `bytes`.
 fn places(bytes: &[u8], identity: &[&[u8]; 4]) -> Option<[(u32, u32); 4]> {
     let mut places = [(0, 0); 4];
     for (place, part) in places.iter_mut().zip(identity) {
@@ -183,7 +183,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Finds the fields of one object. Returns `None` for anything unusual.
+/// Finds the fields of one object. Returns `None` for a line that only the slow path can read.
 #[inline]
 fn scan<'a>(line: &'a [u8], clock: &mut Clock) -> Option<Scan<'a>> {
     let mut scan = Scan::default();

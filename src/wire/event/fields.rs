@@ -20,7 +20,7 @@ pub enum Value<'a> {
     Bytes(Cow<'a, [u8]>),
     Column(Column<'a>),
     Labels(Box<Labels<'a>>),
-    /// A boolean, a deeper structure, a number out of range.
+    /// Any other value, such as a boolean or a nested array. The text names its type in refusals.
     Other(&'static str),
 }
 
@@ -146,7 +146,7 @@ impl Fields<'_> {
             Value::Column(Column::Mixed(all)) => {
                 all.iter().all(|value| !matches!(value, Value::Float(n) if !n.is_finite()))
             }
-            // In JSON a NaN would become null, and a label with the value null is dropped.
+            // A label whose value is not a string may become null in JSON, as NaN does, and a null label is dropped.
             Value::Labels(labels) => labels.ill_typed.is_none(),
             _ => true,
         })
@@ -204,7 +204,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// Number of ignored field names kept while reading one event, to detect duplicate keys.
+/// Maximum number of ignored fields in one event. Their names are kept while the event is read, to detect duplicate
+/// keys.
 const IGNORED_MAX: usize = 256;
 
 /// A string, borrowed if the codec allows it.

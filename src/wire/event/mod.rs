@@ -70,7 +70,8 @@ impl Codec {
     }
 }
 
-/// Number of lines checked to detect NDJSON; the first ones may be cut off or malformed.
+/// Maximum number of lines checked to detect NDJSON. The first lines may be cut off or malformed, so several are
+/// checked.
 const LINES_LOOKED_AT: usize = 16;
 
 /// Returns whether a body is not JSON as a whole but has lines that are JSON objects.
@@ -245,8 +246,8 @@ impl Decoder {
         self.fast.read(line)
     }
 
-    /// Builds an event from fields that were read elsewhere, as a payload of its own, without remembering the
-    /// line.
+    /// Builds an event from fields that the caller has read. The event counts as a payload of its own. The fast path
+    /// does not learn its line.
     pub fn build(&mut self, index: usize, fields: &fields::Fields<'_>) -> Result<Event, BadEvent> {
         self.begin();
         self.builder.build(index, fields)

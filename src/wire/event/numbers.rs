@@ -9,9 +9,9 @@ const POWERS: [f64; 23] = [
 /// Whole numbers up to 2^53 are exact as doubles.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// Reads a JSON number at the start of `bytes`; returns it and its length. Returns `None` if there is no
-/// number, or if finding its nearest double takes more than one exact division (Clinger 1990). The caller
-/// then uses the library.
+/// Reads a JSON number at the start of `bytes`; returns the number and its length in bytes. Returns `None` if there
+/// is no number, or if its nearest double cannot be found by one exact division (Clinger 1990). The caller then uses
+/// the library.
 #[inline]
 pub(super) fn read(bytes: &[u8]) -> Option<(f64, usize)> {
     let (is_negative, mut at) = match bytes.first() {

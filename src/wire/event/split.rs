@@ -12,13 +12,13 @@ pub(crate) fn split(codec: Codec, payload: &[u8]) -> Option<Vec<Box<RawValue>>> 
     elements(codec, payload)?.into_iter().map(one).collect()
 }
 
-/// Converts a MessagePack map to JSON if reading that gives the same event.
+/// Converts a MessagePack map to JSON, if reading the JSON gives the same event.
 fn transcode(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value: serde_json::Value = rmp_serde::from_slice(bytes).ok()?;
     let json = serde_json::value::to_raw_value(&value).ok()?;
     let packed = fields::from_msgpack(bytes).ok()?;
     let labels = fields::from_json(json.get().as_bytes()).ok()?.label_count();
-    // NaN and binary data have no JSON form, and of a duplicate label one value is lost. Such an event is
-    // exported with its original bytes.
+    // NaN and binary data have no JSON form, and JSON keeps only one of the values of a duplicate label. A payload
+    // with such an event is not split.
     (packed.is_plain() && packed.label_count() == labels).then_some(json)
 }

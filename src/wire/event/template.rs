@@ -11,7 +11,7 @@ use crate::core::Timestamp;
 use crate::wire::time;
 use std::ops::Range;
 
-/// The positions of the slots of a line. Its other bytes are kept in one piece without them.
+/// The positions of the two slots of a line. The other bytes of the line are stored as one piece, without the slots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Template {
     first: u32,  // bytes before the first slot
@@ -78,7 +78,7 @@ impl Template {
 }
 
 impl Clock {
-    /// Reads a quoted time or epoch milliseconds; returns it and its length.
+    /// Reads a quoted time or epoch milliseconds; returns the time and its length in bytes.
     #[inline]
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<(Timestamp, usize)> {
         let Some(text) = bytes.strip_prefix(b"\"") else { return read_ms(bytes) };

@@ -3,14 +3,15 @@
 use super::super::anomaly;
 use super::{ROUNDING, Turn, least_magnitude};
 
-/// The lower quantile is at most `low`, the upper one is at least `high`, and the median is within `middle`,
-/// as long as the counts of values allow it ([`Ends::holds`]).
+/// Three bounds: the lower outer quantile is at most `low`, the upper one is at least `high`, and the median
+/// is within `middle`. They are valid as long as [`Ends::holds`] is true and there are enough values.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
     low: f64,
     high: f64,
     middle: (f64, f64),
-    /// Number of values up to `low`, below `high`, below the middle, and above it.
+    /// Number of values up to `low`, below `high`, below the lower bound of `middle`, and above the upper
+    /// one.
     up_to_low: i32,
     below_high: i32,
     below: i32,
@@ -18,15 +19,15 @@ pub(super) struct Ends {
     all: i32,
 }
 
-/// One in this many values may be added or removed beyond an end before the bounds are computed anew. Means
-/// of neighbours are added and removed together, so they get a larger margin. A value slightly outside of
-/// the ends is usual, too, so the margin hardly ever causes a doubt.
+/// One in this many values may be added or removed beyond an end before the bounds are computed anew.
+/// Consecutive means are similar, so many of them cross an end in a row; their margin is larger. A value
+/// slightly outside of the ends is still usual, so the margin rarely forces the baseline to be learned.
 pub(super) const MARGIN_SHARE: usize = 128;
 pub(super) const MARGIN_SHARE_OF_MEANS: usize = 48;
 
-/// At most one in this many values lies between the median and each of its bounds at first. The margin is
-/// wide because the score of a value near an end hardly depends on the median, and because the median of
-/// neighbouring means moves far.
+/// When the bounds are computed, one in this many values lies between the median and each of its bounds. The
+/// margin is wide for two reasons: the score of a value near an end hardly depends on the median, and the
+/// median of neighbouring means moves far.
 const MIDDLE_SHARE: usize = 8;
 
 impl Ends {
@@ -72,15 +73,15 @@ impl Ends {
         self.are_few() || (are_true && self.below <= half && self.above <= half)
     }
 
-    /// Whether the score of a value, times a weight up to 1, surely is usual. With too few values there is
-    /// no score, so every value is usual.
+    /// Whether the score of a value, times a `weight` of at most 1, is certainly within the limit. With too
+    /// few values there is no score, so every value is usual.
     pub(super) fn is_usual(&self, value: f64, weight: f64) -> bool {
         let is_inside = self.low <= value && value <= self.high;
         self.are_few() || is_inside || self.score_max(value) * weight <= 1.0 - ROUNDING
     }
 
     /// Returns an upper bound on the score of a value outside of the ends. The score is monotonic in the
-    /// median, so the larger of the scores at both bounds of the median is the maximum.
+    /// median, so its maximum is at one of the median's bounds.
     fn score_max(&self, value: f64) -> f64 {
         let (low, high) = self.middle;
         let room = anomaly::room(self.high - self.low, least_magnitude(self.middle));

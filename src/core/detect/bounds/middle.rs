@@ -7,14 +7,14 @@ use super::{LIMIT_MIN, ROUNDING, Side, Turn};
 /// smaller margin is exhausted every few windows; a larger margin makes the bounds too wide.
 const MARGIN_SHARE: usize = 32;
 
-/// The median is between `low` and `high`, and half of the distances from it are at least `reach`, while
-/// each count is at most half of all.
+/// Bounds: the median is between `low` and `high`, and half of the distances from it are at least `reach`.
+/// They are valid while each of the counts below, except `all`, is at most half of all values.
 #[derive(Debug, Clone)]
 pub(super) struct Middle {
     low: f64,
     high: f64,
     reach: f64,
-    /// Number of values below `low`, above `high`, and less than `reach` outside of both.
+    /// Number of values below `low`, above `high`, and between `low - reach` and `high + reach`.
     below: i32,
     above: i32,
     inside: i32,
@@ -66,7 +66,7 @@ impl Middle {
         (self.reach - doubt).max(0.0) * MAD_TO_SIGMA * (1.0 - ROUNDING)
     }
 
-    /// Whether a value surely is within the limit of `regression`; `least`: another lower bound on the
+    /// Whether a value certainly is within the limit of `regression`; `least`: another lower bound on the
     /// spread.
     pub(super) fn is_near(&self, value: f64, side: Side, least: f64) -> bool {
         let limit = LIMIT_MIN * self.spread().max(least);

@@ -1,18 +1,18 @@
-//! Bounds on what would be learned from past windows, without learning it anew.
+//! Bounds on the baseline that would be learned from past windows, without learning it again.
 //!
 //! Intuition: nearly every window is far from every limit, and one window more or less changes the baseline
-//! only a little. If the median lies between two bounds, the bounds remain valid as long as at most half of
-//! the windows lie outside of either one. Counts of the windows that are added and removed verify this. So a
-//! few numbers usually suffice to decide that a rule is not met; the baseline is learned only if they leave
-//! a doubt.
-//! Invariant: what is learned from the current windows lies within these bounds, rounding included, as long
-//! as [`Bounds::holds`] is true. After that the bounds are computed anew.
-//! Formula: the median of n values is not below l while at most (n − 1)/2 values are. If it is between l and
-//! h, half of the distances from it are at least s while at most (n − 1)/2 values are between l − s and
-//! h + s. Quantiles are bounded in the same way. Mean and deviation follow from sums.
+//! only a little. If the median lies between two bounds, they remain valid as long as at most half of the
+//! windows lie below the lower bound and at most half above the upper one. Counts of the windows that are
+//! added and removed verify this. So a few numbers usually suffice to decide that a rule is not met. The
+//! baseline is learned only if the bounds do not decide.
+//! Invariant: a baseline learned from the current windows lies within these bounds, rounding included, as
+//! long as [`Bounds::holds`] is true. After that, the bounds are computed anew.
+//! Formula: the median of n values is at least l while at most (n − 1)/2 values are below l. If it is between
+//! l and h, half of the distances from it are at least s while at most (n − 1)/2 values are between l − s and
+//! h + s. Quantiles are bounded in the same way. Bounds on mean and deviation follow from sums.
 //! Rejected: lists that are kept sorted (each window moves all of them, and a key takes three times as much
-//! memory), learning only at each eighth window (a rule would not be compared with the windows just before
-//! the judged one), and bounds from the quantiles of a normal distribution (metrics are not normal).
+//! memory), learning only at each eighth window (the baseline would lack the windows just before the judged
+//! one), and bounds from the quantiles of a normal distribution (metrics are not normal).
 //! Cost: O(1) per window and per evaluation; a few passes over B values every few dozen windows.
 
 mod ends;
@@ -27,7 +27,8 @@ use ends::Ends;
 use middle::Middle;
 use sums::{Moments, Tails};
 
-/// Lower bound of every limit of `regression`: the normal quantile that is exceeded once in a thousand.
+/// Lower bound of every limit of `regression`: the value that a standard normal variable exceeds once in a
+/// thousand.
 const LIMIT_MIN: f64 = 3.09;
 
 /// Relative difference that the order of addition may cause between sums: thousands of roundings of 1e-16.
@@ -41,7 +42,7 @@ const ROOM_MAX: usize = 1_440;
 pub(crate) struct Bounds {
     values: Middle,
     moments: Moments,
-    /// Number of windows whose value cannot be a share: below 0 or above 1.
+    /// Number of windows whose value is no share: it is below 0 or above 1.
     no_shares: i32,
     /// For `anomaly`: bounds for single windows and for means.
     ends: Ends,
@@ -69,8 +70,8 @@ impl Turn {
 }
 
 impl Bounds {
-    /// Computes bounds from windows in the order of time; `has_means`: whether the means of neighbours are
-    /// needed, too.
+    /// Computes bounds from windows in the order of time. `has_means`: whether to bound the means of
+    /// [`SLOW_WINDOWS`] consecutive windows, too.
     pub(crate) fn of(windows: impl Iterator<Item = Window>, has_means: bool) -> Bounds {
         let room = windows.size_hint().1.unwrap_or(0).min(ROOM_MAX);
         let (mut values, mut p50, mut log) = (Vec::with_capacity(room), Vec::new(), Vec::new());
@@ -111,7 +112,7 @@ impl Bounds {
         self.no_shares += turn.by() * i32::from(is_no_share(window.value));
     }
 
-    /// Adds or removes the mean of neighbouring windows.
+    /// Adds or removes the mean of [`SLOW_WINDOWS`] consecutive windows.
     pub(crate) fn count_mean(&mut self, mean: f64, turn: Turn) {
         self.slow.count(mean, turn);
     }
@@ -159,14 +160,14 @@ impl Bounds {
         (mean.0 + a.min(b), mean.1 + a.max(b))
     }
 
-    /// Whether a window surely is within the usual range of the past. `newest_sum`: see
+    /// Whether a window certainly is within the usual range of the past. `newest_sum`: see
     /// [`super::anomaly::Reference::learn`].
     pub(crate) fn is_usual(&self, value: f64, newest_sum: f64) -> bool {
         let mean = (newest_sum + value) / SLOW_WINDOWS as f64;
         self.ends.is_usual(value, 1.0) && self.slow.is_usual(mean, SLOW_WEIGHT)
     }
 
-    /// Whether a window surely is no regression and its p-value is 1.
+    /// Whether a window certainly is no regression and has a p-value of 1.
     pub(crate) fn is_unchanged(&self, window: &Window, side: Side) -> bool {
         let is_asked = self.values.is_near(window.value, side, self.moments.spread_within(&self.values));
         let Some(profile) = window.profile.filter(|_| is_asked) else { return is_asked };
@@ -185,8 +186,8 @@ impl Bounds {
         self.no_shares > 0 && self.is_unchanged(window, side)
     }
 
-    /// Like [`Self::is_unchanged`], for counts. Small counts are tested exactly; a count that is no worse
-    /// than the mean never has a p-value as small as one in a thousand.
+    /// Like [`Self::is_unchanged`], for counts. Small counts are tested exactly. The p-value of a count that
+    /// is no worse than the mean is always above one in a thousand.
     pub(crate) fn is_unchanged_count(&self, value: f64, side: Side) -> bool {
         let (median, (mean, _)) = (self.values.median(), self.moments.bounds(self.windows()));
         match side {
@@ -205,8 +206,8 @@ fn is_no_share(value: f64) -> bool {
     !(0.0..=1.0).contains(&value)
 }
 
-/// Returns bounds on the quotient of a distance and a unit. The distance is that of `value` from a number
-/// between two bounds; the unit is at least `least`.
+/// Returns bounds on the quotient of a distance and a unit; `None` if `least` is 0. The distance is that of
+/// `value` from a number between the bounds `low` and `high`; the unit is at least `least`.
 fn quotient(value: f64, (low, high): (f64, f64), least: f64) -> Option<(f64, f64)> {
     let (below, above) = ((value - high).min(0.0), (value - low).max(0.0));
     (least > 0.0).then(|| (below / least, above / least))

@@ -1,9 +1,9 @@
-//! Bounds on the mean, the deviation and the share in the tail, from sums of what was added less what was
-//! removed.
+//! Bounds on the mean, the deviation and the share in the tail. They follow from sums over the added windows
+//! less the removed ones.
 //!
-//! Invariant: the number of changes and the largest distance ever added bound the rounding error of the
-//! sums. One value a million times as large leaves a rounding_error, so the sums are computed anew once it is
-//! removed.
+//! Invariant: the number of changes and the largest distance ever added bound the rounding error of the sums.
+//! A value a million times as large as the others leaves a rounding error in the sums, so they are computed
+//! anew once that value is removed.
 
 use super::super::baseline::REACH;
 use super::super::regression::Tail;
@@ -16,20 +16,20 @@ pub(super) struct Moments {
     center: f64,
     sum: f64,
     squares: f64,
-    /// The largest distance ever added.
+    /// The largest distance from `center` ever added.
     reach: f64,
     turns: u32,
 }
 
-/// Maximum rounding error of the sum of squares, as a share of it.
+/// Maximum rounding error of the sum of squares, as a share of the sum.
 const DOUBT_MAX: f64 = 1e-6;
 
-/// Number of changes after which the sums are computed anew: as many roundings of 1e-16 are less than
-/// [`ROUNDING`].
+/// Number of added and removed values after which the sums are computed anew: as many roundings of 1e-16 are
+/// less than [`ROUNDING`].
 const TURNS_MAX: u32 = 16_384;
 
 impl Moments {
-    /// Sums the distances of `values` from their mean; at least one value is needed, else there is no mean.
+    /// Sums the distances of `values` from their mean.
     pub(super) fn around(values: &[f64]) -> Moments {
         let center = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let mut moments = Moments { center, sum: 0.0, squares: 0.0, reach: 0.0, turns: 0 };
@@ -49,8 +49,8 @@ impl Moments {
         self.squares.to_bits()
     }
 
-    /// Returns a bound on the rounding error of the sum of squares, both of this running sum and of a sum in
-    /// one pass.
+    /// Returns a bound on the rounding error of the sum of squares. It holds both for this running sum and
+    /// for a sum computed in one pass.
     fn rounding_error(&self, windows: f64) -> f64 {
         let roundings = f64::from(self.turns) + windows + 64.0;
         4.0 * f64::EPSILON * roundings * windows * self.reach * self.reach
@@ -62,8 +62,8 @@ impl Moments {
             && self.rounding_error(windows as f64) <= DOUBT_MAX * self.squares
     }
 
-    /// Returns a lower bound on the spread that `regression` uses; 0 if a value may be so far from the
-    /// median that it is clamped.
+    /// Returns a lower bound on the spread that `regression` uses. It is 0 if a value may be so far from the
+    /// median that `regression` clamps it.
     pub(super) fn spread_within(&self, middle: &Middle) -> f64 {
         let (low, high) = middle.median();
         let farthest = self.reach + (self.center - low).abs().max((high - self.center).abs());
@@ -85,7 +85,8 @@ impl Moments {
     }
 }
 
-/// Sums over the windows with a profile: their number, their values, and their values in the tail.
+/// Sums over the windows with a profile: Σ 1, Σ nᵢ, Σ nᵢ rᵢ and Σ nᵢ rᵢ². Window i has nᵢ values, of which
+/// the share rᵢ is in the tail.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tails {
     windows: f64,
@@ -103,7 +104,8 @@ impl Tails {
         self.squares += sign * values * share * share;
     }
 
-    /// Whether the tail share of a window with this many values surely is within the limit of `regression`.
+    /// Whether the tail share of a window with this many values certainly is within the limit of
+    /// `regression`.
     pub(super) fn is_near(&self, share: f64, values: f64, side: Side) -> bool {
         let sums = (self.windows, self.values, self.over, self.squares);
         let Some(tail) = Tail::of_sums(sums) else { return false };

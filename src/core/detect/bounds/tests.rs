@@ -5,7 +5,7 @@ use super::super::sorted::Sorted;
 use super::super::{anomaly, zscore};
 use super::*;
 
-/// Whether the counts kept window by window equal the counts computed anew.
+/// Whether the counts that are updated window by window equal the counts computed anew.
 pub(crate) fn is_counted(bounds: &Bounds, windows: &[Window], means: &[f64]) -> bool {
     let mut anew = Bounds { tails: Tails::default(), no_shares: 0, ..bounds.clone() };
     [&mut anew.values, &mut anew.p50, &mut anew.log].into_iter().for_each(Middle::empty);
@@ -24,7 +24,7 @@ pub(crate) fn is_counted(bounds: &Bounds, windows: &[Window], means: &[f64]) -> 
 }
 
 /// Returns one window of a kind: steady, heavy-tailed, small counts, shares, mostly zero, a small spread
-/// around a large mean, constant, now and then a billion times as large.
+/// around a large mean, constant, rarely a billion times as large.
 fn window(dice: &mut Dice, kind: u32) -> Window {
     let n = dice.normal();
     let value = match kind {
@@ -76,8 +76,8 @@ fn change(bounds: &mut Bounds, windows: &mut Vec<Window>, dice: &mut Dice, kind:
     }
 }
 
-/// Goal: what is learned from scratch is never outside of the bounds, and usual windows are mostly
-/// recognised by the bounds.
+/// Goal: the baseline learned from scratch is never outside of the bounds, and the bounds recognise most
+/// usual windows.
 /// Method: many thousands of cases, in which some of the added windows are of another kind.
 #[test]
 fn what_is_learned_is_never_outside() {
@@ -116,7 +116,7 @@ fn what_is_learned_is_never_outside() {
     assert!(anew * 6 < asked, "{anew} of {asked}");
 }
 
-/// Compares the bounds with what is learned; returns whether the bounds decided for `anomaly`, for
+/// Compares the bounds with the learned baselines. Returns whether the bounds decided for `anomaly`, for
 /// `regression`, and for counts.
 fn check(bounds: &Bounds, windows: &[Window], now: &Window, side: Side) -> [bool; 3] {
     let past = Past::of(windows);

@@ -85,10 +85,10 @@ fn window(values: &[f64], x0: f64) -> Window {
     Window { count: 100, value: q(0.95), profile: Some(profile) }
 }
 
-/// Goal: single windows of an unchanged version pass no more often than stated, and a slow-down of a quarter
-/// is found.
-/// Method: the levels of versions differ by 2 %, normally or with heavy tails; the windows of a version by 1
-/// or 3 %.
+/// Goal: single windows of an unchanged version exceed the limit no more often than stated, and a slow-down
+/// of a quarter is found.
+/// Method: the levels of versions differ by 2 %, normally or with heavy tails; the windows of a version
+/// differ by 1 or 3 %.
 #[test]
 fn versions_differ_more_than_their_windows() {
     for (is_heavy, within, least) in [(false, 0.01, 0.75), (false, 0.03, 0.7), (true, 0.01, 0.75)] {
@@ -98,13 +98,13 @@ fn versions_differ_more_than_their_windows() {
     }
 }
 
-/// Returns a value of Student's t distribution with three degrees of freedom, scaled to variance 1.
+/// Returns a value of Student's t distribution with three degrees of freedom, scaled by 1/√3 to variance 1.
 fn heavy(dice: &mut Dice) -> f64 {
     let squares: f64 = (0..3).map(|_| dice.normal()).map(|z| z * z).sum();
     dice.normal() / squares.sqrt()
 }
 
-/// Returns the shares of versions that pass: of unchanged ones, and of ones that are a quarter slower.
+/// Returns the share of unchanged versions that exceed the limit, and that of versions a quarter slower.
 fn versions(is_heavy: bool, within: f64) -> (f64, f64) {
     let (mut dice, rounds) = (Dice(5), 6_000);
     let version = |dice: &mut Dice| {
@@ -159,7 +159,8 @@ fn values_on_a_coarse_grid_pass_no_more_often_than_others() {
     assert!(share(found) > 0.99, "{}", share(found));
 }
 
-/// Goal: unchanged windows pass about once in a thousand; a slow fifth and a shift of a quarter are found.
+/// Goal: about one in a thousand unchanged windows exceeds the limit; a slow fifth and a shift of a quarter
+/// are found.
 #[test]
 fn the_level_is_what_it_says_and_slow_minorities_and_shifts_are_found() {
     let mut dice = Dice(11);
@@ -183,8 +184,8 @@ fn the_level_is_what_it_says_and_slow_minorities_and_shifts_are_found() {
     assert!(share(found) > 0.98 && share(shifted) > 0.98, "{} {}", share(found), share(shifted));
 }
 
-/// A simulated benchmark: the spread between its versions, the spread between windows of one version, and
-/// whether levels have heavy tails or jump.
+/// A simulated benchmark: the spread between its versions, the spread between windows of one version, and a
+/// number that selects the distribution of levels (normal, heavy tails, two modes).
 struct Nature {
     between: f64,
     within: f64,
@@ -221,9 +222,9 @@ impl Nature {
     }
 }
 
-/// Goal: over unlike benchmarks together, at most 0.2 % of unchanged versions pass in three windows in a
-/// row. With the limit at 1 % false positives, slow-downs of 5, 10 and 25 % are found in half, three
-/// quarters and nearly all cases.
+/// Goal: over different benchmarks together, at most 0.2 % of unchanged versions exceed the limit in three
+/// consecutive windows. With the limit set to 1 % false positives, slow-downs of 5, 10 and 25 % are found in
+/// half, three quarters and nearly all cases.
 #[test]
 fn unlike_benchmarks_are_judged_by_one_limit() {
     let (mut dice, rounds) = (Dice(7), 6_000);

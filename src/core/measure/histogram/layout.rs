@@ -2,8 +2,8 @@
 //!
 //! Intuition: the width of a bucket doubles with every power of two. Within a power of two, 2^`half_bits`
 //! buckets have equal width, enough to distinguish values with the wanted number of digits.
-//! Source: the counts-array arithmetic of HdrHistogram. Index, lowest and highest equivalent value equal
-//! those of the `hdrhistogram` crate, which the tests below compare with.
+//! Source: the counts-array arithmetic of HdrHistogram. The tests below compare bucket boundaries (lowest and
+//! highest equivalent value) with those of the `hdrhistogram` crate.
 
 use crate::core::vocab::limits::STEPS_MAX;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,8 @@ impl Digits {
         self.bucket(STEPS_MAX) + 1
     }
 
-    /// Returns log2 of the number of buckets per doubling: the next power of two above 10^digits.
+    /// Returns log2 of the number of buckets per power of two. That number is the first power of two above
+    /// 10^digits.
     #[inline]
     const fn half_bits(self) -> u32 {
         match self {
@@ -46,7 +47,7 @@ impl Digits {
         }
     }
 
-    /// Returns the bucket of a number of steps, which must not exceed [`STEPS_MAX`].
+    /// Returns the bucket of a magnitude in steps, which must not exceed [`STEPS_MAX`].
     #[inline]
     pub fn bucket(self, steps: u64) -> u16 {
         debug_assert!(steps <= STEPS_MAX);
@@ -56,14 +57,14 @@ impl Digits {
         (((doubling + 1) << bits) + (steps >> doubling) as u32 - (1 << bits)) as u16
     }
 
-    /// Returns the smallest number of steps in this bucket.
+    /// Returns the lowest magnitude, in steps, that maps to this bucket.
     #[inline]
     pub fn lowest(self, bucket: u16) -> u64 {
         let (sub, doubling) = self.split(bucket);
         sub << doubling
     }
 
-    /// Returns the greatest number of steps in this bucket.
+    /// Returns the highest magnitude, in steps, that maps to this bucket.
     #[inline]
     pub fn highest(self, bucket: u16) -> u64 {
         let (sub, doubling) = self.split(bucket);

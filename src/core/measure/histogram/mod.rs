@@ -2,9 +2,9 @@
 //!
 //! Intuition: most series have few events. A dense HdrHistogram of two digits takes 26 KiB whether it holds
 //! six values or six million. This histogram starts as a sorted list of (bucket, count) pairs of four bytes
-//! each. It becomes an array of counters as soon as the array is the smaller form.
+//! each. It becomes an array of counters as soon as the array takes no more memory.
 //! Invariant: the buckets are exactly those of HdrHistogram ([`layout`]). So a merge adds counts bucket by
-//! bucket, whatever form the two sides have, and HdrHistogram's libraries can read exported histograms.
+//! bucket, whatever forms the two histograms have, and HdrHistogram's libraries can read exported histograms.
 //! Rejected: DDSketch and t-digest (no exact merge, no libraries in every language), dense counters of u32
 //! (every quiet series would still hold a page of zeroes).
 
@@ -23,7 +23,7 @@ pub struct Histogram {
 enum Form {
     /// Pairs packed as `bucket << 16 | count`, ascending, every count in [1, 65535].
     Sparse(Vec<u32>),
-    /// Every count in [0, 65535]; takes a quarter of the cache that `Wide` takes.
+    /// Every count in [0, 65535]. The counters take a quarter of the cache lines that those of `Wide` take.
     Dense(Box<Dense<u16>>),
     Wide(Box<Dense<u64>>),
 }
@@ -55,8 +55,8 @@ impl Histogram {
         Histogram { form: Form::Sparse(Vec::with_capacity(buckets)) }
     }
 
-    /// Creates an empty histogram in the form and over the range that suit a content similar to that of
-    /// `other`.
+    /// Creates an empty histogram for content similar to that of `other`: with the same range of buckets if
+    /// `other` is dense, else sparse.
     pub fn ready_for(other: &Histogram) -> Histogram {
         let form = match &other.form {
             Form::Dense(dense) => Form::Dense(Box::new(Dense::over(dense.first, (dense.end() - 1) as u16))),
@@ -105,8 +105,8 @@ impl Histogram {
                 }
             }
             Form::Wide(wide) => {
-                // The counter saturates. Only centuries of events, or a few pre-aggregated histograms with
-                // huge counts, reach this limit.
+                // The counter saturates at u64::MAX. Only centuries of events, or a few pre-aggregated
+                // histograms with huge counts, reach this limit.
                 wide.add(bucket, count);
             }
         }
@@ -186,7 +186,8 @@ impl Histogram {
         }
     }
 
-    /// Whether so many buckets are filled that an array is faster, regardless of its memory.
+    /// Whether so many buckets are filled that an array is faster than the list of pairs, even if it takes
+    /// more memory.
     #[inline]
     pub fn is_crowded(&self) -> bool {
         matches!(&self.form, Form::Sparse(pairs) if pairs.len() > CROWDED_PAIRS)
@@ -225,14 +226,15 @@ impl Histogram {
     }
 }
 
-/// Minimum number of pairs for the dense form: with fewer, the array's own header would cost more.
+/// Minimum number of pairs for the dense form: with fewer, the array's header costs more than the array
+/// saves.
 const DENSE_PAIRS_MIN: usize = 32;
 
-/// Maximum ratio of list lengths for a merge: if the other list is shorter than that, its pairs are added
-/// one by one.
+/// Maximum ratio of our list's length to the other list's length for a merge in one pass. Above it, the pairs
+/// of the other list are added one by one.
 const FEW_OF: usize = 16;
 
-/// Number of pairs above which insertion into the list costs more than an array of a few KiB.
+/// Number of pairs above which an insertion into the list costs more time than an array of a few KiB.
 const CROWDED_PAIRS: usize = 48;
 
 /// The counter of one bucket.
@@ -303,7 +305,7 @@ impl Dense<u16> {
         }
         let at = usize::from(other.first - self.first);
         let ours = &mut self.counts[at..at + other.counts.len()];
-        // The loop has no branch per bucket, so the compiler turns it into a few vector instructions.
+        // The loop has no branch per bucket, so the compiler vectorises it.
         let overflows =
             ours.iter().zip(&other.counts).fold(false, |any, (a, b)| any | (a.checked_add(*b).is_none()));
         if overflows {
@@ -337,7 +339,8 @@ fn pack(bucket: u16, count: u32) -> u32 {
 /// fit.
 #[inline]
 fn add_sparse(pairs: &mut Vec<u32>, bucket: u16, count: u32) -> bool {
-    // Another histogram is added in ascending order of its buckets, so appending is the common case.
+    // When another histogram is added, its buckets arrive in ascending order, so appending is the common
+    // case.
     let is_last = pairs.last().is_none_or(|pair| (pair >> COUNT_BITS) < u32::from(bucket));
     let at = match is_last {
         true => pairs.len(),
@@ -373,7 +376,7 @@ fn merge_sparse(ours: &[u32], theirs: &[u32]) -> Option<Vec<u32>> {
     let mut merged = Vec::with_capacity(ours.len() + theirs.len());
     let mut rest = ours;
     for pair in theirs {
-        // A run of our pairs that lies before the next pair of theirs is copied unchanged.
+        // Our pairs before the bucket of the other list's next pair are copied unchanged.
         let is_before = |our: &u32| our >> COUNT_BITS < pair >> COUNT_BITS;
         let before = rest.iter().position(|our| !is_before(our)).unwrap_or(rest.len());
         merged.extend_from_slice(&rest[..before]);

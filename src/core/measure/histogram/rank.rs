@@ -15,7 +15,8 @@ pub(crate) fn from_top(histograms: [&Histogram; 2], rank: u64) -> Option<u16> {
     }
 }
 
-/// Number of filled buckets up to which a walk over the buckets takes less time than laying out a block.
+/// Maximum number of filled buckets for a walk over single buckets; with more, the search by blocks is
+/// faster.
 const FEW: usize = BLOCK_BUCKETS;
 
 /// Walks down both lists from the top, each time taking the greater bucket.
@@ -75,7 +76,7 @@ enum Counts<'a> {
     Wide(&'a [u64]),
 }
 
-/// The position in one histogram during the descent.
+/// The position in one histogram while the search descends from the highest block.
 enum Cursor<'a> {
     Sparse { below: &'a [u32], block: &'a [u32] },
     Dense { first: u16, counts: Counts<'a>, blocks: &'a [u64] },
@@ -156,7 +157,8 @@ fn add_cells<C: Copy + Into<u64>>(sums: &mut Block, cells: Option<&[C]>) {
 mod tests {
     use super::*;
 
-    /// Goal: every rank gives the same bucket as sorting. Method: two histograms in mixed forms, all ranks.
+    /// Goal: every rank gives the same bucket as a sort of all values. Method: pairs of sparse and dense
+    /// histograms, all ranks.
     #[test]
     fn ranks_are_those_of_the_sorted_values() {
         let values =

@@ -18,7 +18,7 @@ use chrono_tz::Tz;
 pub use recurring::Recurring;
 use serde::{Deserialize, Serialize};
 
-/// Checks of intervals that one query may make: about 20 ms.
+/// Maximum number of interval checks that one query makes; they take about 20 ms.
 const LOOKS_MAX: usize = 200_000;
 
 /// A plan that has been checked and can be queried.
@@ -134,8 +134,8 @@ impl Plan {
         }
     }
 
-    /// The next `count` spans in which the plan is in force, including the current one. A span that lasts beyond
-    /// the search of a year ends at the greatest timestamp.
+    /// The next `count` spans in which the plan is in force, including the current one. The search ends after
+    /// 366 days. A span that lasts longer gets the greatest timestamp as its end.
     pub fn next(&self, at: Timestamp, count: usize) -> Vec<(Timestamp, Timestamp)> {
         let mut looks = LOOKS_MAX;
         self.next_within(at, count, &mut looks)

@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use croner::Cron;
 use std::ops::Range;
 
-/// Starts that one query examines. A window of two days that begins each minute has fewer.
+/// Maximum number of starts that one query examines. A window of two days that begins each minute has fewer.
 const STARTS_MAX: usize = 10_000;
 
 /// A span of wall clock time at each match of a cron pattern. A span belongs to the day of its start, and
@@ -46,8 +46,8 @@ fn trouble(cron: &Cron, schedule: &str, duration: Span) -> Option<PlanError> {
 /// Minute, hour, day of the month, month, day of the week. A sixth field before these is the second.
 const CRON_FIELDS: usize = 5;
 
-/// The years searched for a match. Each date falls on each weekday in them, and nobody plans further ahead; a
-/// seventh field names a year.
+/// The years searched for a match. In these years each date falls on each weekday. A year in the seventh field
+/// must be one of them, because nobody plans further ahead.
 const CALENDAR_YEARS: Range<i32> = 2000..2128;
 
 /// Whether a pattern has any start: a matching second, minute and hour on a matching day.
@@ -129,8 +129,8 @@ impl Recurring {
         let is_planned = |start: &NaiveDateTime| !self.except.contains(&start.date());
         starts.take(STARTS_MAX).filter(is_planned).filter_map(move |start| {
             let begins = self.begin(start)?;
-            // If a clock change skips the start, the wall clock shows a later time then. The duration counts
-            // from that time.
+            // If a clock change skips the start, the wall clock shows a later time at `begins`. The duration
+            // is counted from that time.
             let shown = self.wall(begins)?.max(start);
             Some((begins, self.end(shown.checked_add_signed(duration)?)?))
         })

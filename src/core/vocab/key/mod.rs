@@ -76,8 +76,8 @@ pub struct KeyId(u32);
 pub struct Keys {
     all: Vec<Arc<Key>>,
     by_key: HashMap<Arc<Key>, KeyId, foldhash::fast::FixedState>,
-    /// The place of each key in the order of pairs, by key number; only the oldest keys have one. Comparing
-    /// places is faster than comparing names.
+    /// The place (rank) of each key in the sorted order of all keys, indexed by key number. Keys interned
+    /// since the last ranking have no place yet. Comparing places is faster than comparing names.
     places: Vec<u32>,
     /// The inverse of `places`: the key at each place.
     in_order: Vec<KeyId>,
@@ -173,8 +173,8 @@ impl Keys {
         }
     }
 
-    /// Gives every key a place. The keys that have one are already in order, so sorting a few new keys into
-    /// them is fast.
+    /// Gives every key a place. The keys that have a place are already sorted, so the stable sort inserts a
+    /// few new keys fast.
     fn place_all(&mut self) {
         let (known, all) = (self.places.len(), self.all.len());
         let mut order = std::mem::take(&mut self.in_order);

@@ -1,8 +1,9 @@
 //! A table of values by key number.
 //!
 //! Intuition: at a grid point the engine looks up thousands of keys in dozens of tables, once each. A hash
-//! table scatters them over memory, so each look-up waits for a cache miss. Key numbers are dense: here
-//! neighbouring keys share a page, and a look-up takes two steps. Invariant: a page without values is freed.
+//! table scatters the keys over memory, so each look-up waits for a cache miss. Key numbers are dense, so in
+//! this table neighbouring keys share a page, and a look-up is two array accesses. Invariant: a page without
+//! values is freed.
 //! Rejected: one vector (a table of a few keys among a million would be as large as a table of all).
 
 use super::KeyId;

@@ -15,7 +15,7 @@ use crate::core::vocab::time::SPAN_MAX;
 use crate::core::vocab::unit::Unit;
 use crate::pipeline::diagnostic::nearest;
 
-/// The functions besides the aggregates and those over past windows.
+/// The functions that are neither aggregates nor functions over past windows.
 const FUNCTIONS: [&str; 13] = [
     "quantile",
     "abs",

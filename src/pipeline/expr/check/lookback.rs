@@ -16,7 +16,7 @@ use crate::core::vocab::limits::{PERIOD_WINDOWS_MAX, SEASON_WINDOWS_MAX};
 use crate::core::vocab::selector::{By, Matcher, Test};
 use crate::core::vocab::unit::Unit;
 
-/// The names of these functions.
+/// The names of the functions over past windows.
 pub(super) const PAST: [&str; 10] = [
     "regression",
     "regression_score",
@@ -117,8 +117,8 @@ impl Checker {
         // A profile needs the histograms of the past windows and of the current one. The views keep
         // histograms only for a quantile.
         let is_profiled = is_profiled && matches!(aggregate, Aggregate::Quantile(_));
-        // These follow from this aggregate alone, so other readers of the trailing window do not change the
-        // view of the past.
+        // Both flags depend on this aggregate alone. If they also depended on other rules that read the trailing
+        // window, those rules would change the view of the past.
         let (has_quantiles, has_spread) =
             (matches!(aggregate, Aggregate::Quantile(_)), aggregate == Aggregate::Stddev);
         let (baseline, per_version) = match period {
@@ -152,7 +152,7 @@ impl Checker {
             Function::RegressionScore | Function::Anomaly | Function::ZScore | Function::RobustZ => {
                 Measure::Number
             }
-            // A slope per hour has the unit of the value.
+            // The slope of a trend is given per hour, in the unit of the value.
             Function::Trend | Function::Forecast { .. } | Function::Upper { .. } | Function::Lower { .. } => {
                 self.measure(past.aggregate, &self.views[past.current as usize].selector)
             }
@@ -221,10 +221,10 @@ impl Checker {
     }
 }
 
-/// The number of versions that the newest one can be compared with.
+/// The allowed numbers of earlier versions with which the newest version is compared.
 const DEPLOYS: std::ops::RangeInclusive<f64> = (DEPLOYS_MIN as f64)..=32.0;
 
-/// Extends the keys of a view by the version.
+/// Adds the version label to the keys of a view.
 fn per_version(mut spec: ViewSpec, at: Spot) -> Check<ViewSpec> {
     let By::Labels(labels) = &mut spec.by else {
         let message = "with `deploys` the aggregate needs `by (…)`: each series has one version alone";
@@ -241,7 +241,7 @@ fn per_version(mut spec: ViewSpec, at: Spot) -> Check<ViewSpec> {
     Ok(spec)
 }
 
-/// Returns the function of this name that takes an aggregate and a period only.
+/// Returns the function with this name, if it takes only an aggregate and a period.
 fn plain(name: &str) -> Option<Function> {
     Some(match name {
         "regression" => Function::Regression,

@@ -1,7 +1,7 @@
-//! Checks a syntax tree and makes an expression of it: functions exist, units fit, keys match.
+//! Checks a syntax tree and compiles it to an expression. The checks are: functions exist, units fit, keys match.
 //!
-//! Invariant: the result refers to views by index, and its numbers are in the unit of the values they are
-//! compared with. The engine never looks at a unit again.
+//! Invariant: the result refers to views by index, and its numbers are in the unit of the values they are compared
+//! with, so the engine converts no units.
 
 mod call;
 mod depth;
@@ -48,11 +48,11 @@ pub struct Checker {
     pub made: PipelineRecords,
     /// All views so far; expressions refer to them by index.
     pub views: Vec<ViewSpec>,
-    /// The metric of a rule in the form of a runbook: `p99 > 1000ms` with `metric:`.
+    /// The value of `metric:` in a rule whose expression names only an aggregate, such as `p99 > 1000ms`.
     pub metric: Option<String>,
     /// Escalations that rules may name.
     pub escalations: BTreeMap<String, Escalation>,
-    /// The next number for a stateful function of the rule.
+    /// The index for the next stateful function of the current rule.
     pub places: u32,
     /// Names and windows of the series that expressions read, for the warning about short windows.
     pub reads: Vec<(Arc<str>, crate::core::Span)>,
@@ -180,7 +180,8 @@ impl Checker {
         }
     }
 
-    /// Returns the index of a view. A new view is added only if no existing view reads the same.
+    /// Returns the index of a view. A new view is added only if no existing view of the same series and keys can be
+    /// extended to serve both.
     pub(super) fn view(&mut self, spec: ViewSpec, at: Spot) -> Check<u32> {
         let alike = self.alike.entry(reads_key(&spec)).or_default();
         for place in alike.iter() {

@@ -1,4 +1,4 @@
-//! Finds comparisons that are always or never met, because the range of a value does not depend on events.
+//! Finds comparisons that are always or never met, whatever the events are, because of the range of a value.
 //!
 //! Intuition: a correlation is between -1 and 1, and a count is at least 0.
 //! Invariant: only certain results are reported; a value without a known range may be anything.

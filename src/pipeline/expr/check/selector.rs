@@ -99,7 +99,7 @@ fn matcher_with(
     mut pattern: impl FnMut(&str) -> Result<Pattern, PatternError>,
 ) -> Check<Matcher> {
     if written.label == "__name__" {
-        // Such a matcher would match nothing, without any error.
+        // A matcher of `__name__` would match nothing, and no error would show it.
         let error = ExprError::new(written.at, "there is no label `__name__`");
         return Err(error.hint("a metric's name is the label `name` in a matcher"));
     }
@@ -118,8 +118,8 @@ fn matcher_with(
 }
 
 impl Checker {
-    /// Reads the selector of an expression. Each regular expression of a set is compiled once, and all
-    /// together are bounded.
+    /// Reads the selector of an expression. Each distinct regular expression of a rule set is compiled once, and the
+    /// total size is bounded.
     pub(super) fn selector(&mut self, term: &SelectorTerm) -> Check<Selector> {
         let selector = selector_with(term, &mut |written: &MatcherTerm| self.matcher(written))?;
         let written = term.matchers.iter().filter(|one| !is_name(one, term));
@@ -161,7 +161,7 @@ impl Checker {
         })
     }
 
-    /// Warns about matchers of one label that no value meets together.
+    /// Warns about matchers of one label that no single value can meet together.
     pub(super) fn doubt_exclusion(&mut self, name: Option<&str>, matchers: &[Matcher], places: &[Spot]) {
         // The source of a derived series is its pipeline.
         let is_derived = name.is_some_and(|name| builtin::labels_of(name).is_some());
@@ -188,8 +188,8 @@ impl Checker {
         self.doubts.extend(found.into_iter().map(doubt));
     }
 
-    /// Warns about a matcher of a label that a recorded series never has. It is no error, because events may
-    /// have the name of the record too.
+    /// Warns about a matcher of a label that a recorded series never has. This is not an error, because events may
+    /// use the name of the record too.
     fn doubt_recorded(&mut self, name: &Arc<str>, matchers: &[Matcher], places: &[Spot]) {
         let Some(known) = self.labels_of(name) else { return };
         let asking = matchers.iter().zip(places).filter(|(matcher, _)| !matcher.is_match(""));
@@ -199,7 +199,7 @@ impl Checker {
         }
     }
 
-    /// Warns about keys by a label that a derived or recorded series cannot have.
+    /// Warns about a label in `by (…)` that a derived or recorded series cannot have.
     pub(super) fn doubt_keys(&mut self, at: Spot, selector: &Selector, by: &By) {
         let By::Labels(labels) = by else { return };
         let Some(name) = &selector.name else { return };
@@ -245,14 +245,14 @@ impl Checker {
 /// Suffixes of names of gauges.
 const GAUGES: [&str; 3] = ["_percent", "_ratio", "_celsius"];
 
-/// Whether a matcher is the one that became the selector's name.
+/// Whether a matcher is the `name="…"` matcher that became the selector's name.
 fn is_name(written: &MatcherTerm, term: &SelectorTerm) -> bool {
     let is_one = |one: &MatcherTerm| one.label == "name" && one.op == "=";
     let first = term.matchers.iter().find(|one| is_one(one));
     term.name.is_none() && first.is_some_and(|first| first.at == written.at)
 }
 
-/// Returns the window of a selector, within the time that windows are kept.
+/// Returns the window of a selector. A window longer than the retention of windows is an error.
 pub(super) fn window(term: &SelectorTerm, at: Spot) -> Check<Span> {
     let Some((window, spot)) = term.window else {
         let name = term.name.as_deref().unwrap_or("{…}");

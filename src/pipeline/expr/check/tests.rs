@@ -106,7 +106,8 @@ fn who_looks_further_back_shares_the_view_of_the_same_windows() {
     }
     let kinds: Vec<ViewKind> = checker.views.iter().map(|view| view.kind).collect();
     assert!(matches!(kinds[..], [_, ViewKind::Baseline { period, .. }] if period == day), "{kinds:?}");
-    // Partials in flight refer to the view by its id, so the id must not depend on the period.
+    // Partials (parts of windows that are on their way to the aggregate partition) refer to the view by its id, so
+    // the id must not depend on the period.
     let (longer, mut shorter) = (checker.views[1].clone(), Checker::default());
     shorter.check(&parse("zscore(avg(a_ms[1m]) by (source), 1h) > 4").expect("parses").term).expect("checks");
     assert!(shorter.views[1] != longer && shorter.views[1].id() == longer.id());

@@ -1,4 +1,4 @@
-//! The measure of an expression, and the keys it has values for.
+//! The measure of an expression (its unit, or that it is a plain number), and the keys for which it has values.
 
 use super::super::literal::Literal;
 use super::super::{ExprError, Spot};
@@ -28,7 +28,7 @@ pub enum Measure {
     Unknown(Option<String>),
 }
 
-/// The keys an expression has values for.
+/// The keys for which an expression has values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Keys {
     /// A number, which has a value for every key.
@@ -85,8 +85,8 @@ impl Typed {
     }
 }
 
-/// Converts two values that are compared or added to one unit, which is that of the operand that is no
-/// literal.
+/// Converts two operands of a comparison or addition to a common unit. If one is a literal, the other's unit is
+/// used.
 pub(super) fn align(a: Typed, a_at: Spot, b: Typed, b_at: Spot) -> Check<(Typed, Typed)> {
     use Measure::{Literal, Number, Unit, Unknown};
     match (&a.measure, &b.measure) {
@@ -109,8 +109,7 @@ fn converted(value: Typed, from: &Unit, to: &Unit, at: Spot) -> Check<Typed> {
             .hint(format!("write a number in {}, or without a unit", dimension_words(to))));
     };
     let expr = match value.expr {
-        // A number that is not finite would be stored as `null`, and the whole rule set could not be read
-        // back.
+        // JSON stores a number that is not finite as `null`, and the whole rule set could then not be read back.
         Expr::Number(number) if !(number * factor).is_finite() => {
             return Err(ExprError::new(at, format!("this number is too large in {to}")));
         }
@@ -139,7 +138,7 @@ fn dimension_words(unit: &Unit) -> &'static str {
     }
 }
 
-/// Makes `+ - * /` of two values, and determines the measure of the result.
+/// Combines two values with `+`, `-`, `*` or `/`, and determines the measure of the result.
 pub(super) fn arithmetic(op: Arithmetic, a: (Typed, Spot), b: (Typed, Spot), keys: Keys) -> Check<Typed> {
     let ((a, a_at), (b, b_at)) = (a, b);
     let (a, b, measure) = match op {

@@ -147,7 +147,7 @@ fn a_recorded_series_is_read_by_what_does_not_weigh_it() {
     for there in refused {
         assert_eq!(of(there).left_out.len(), 1, "{there}");
     }
-    // A name that no rule here records may be sent by a producer.
+    // A series that no rule in these files records may be sent by a producer.
     let elsewhere = one(&file(&[&alert_of("job:x:sum > 5")]));
     assert!(notes(&elsewhere)[0].contains("recorded in none of these files"), "{:?}", notes(&elsewhere));
 }

@@ -1,8 +1,8 @@
 //! Aggregations over series.
 //!
-//! Intuition: here `by` merges the series of a key and aggregates their observations, while an aggregation of
-//! PromQL takes one value of each series. Both are equal for sums of increments and for extremes of extremes
-//! only.
+//! Intuition: in streamgauge, `by` merges the series of a key and aggregates all their observations. In PromQL, an
+//! aggregation takes one value of each series. The results are equal only for sums of increments, minima of minima
+//! and maxima of maxima.
 
 use super::super::ast::{Grouping, Node, Vector};
 use super::said::Value;

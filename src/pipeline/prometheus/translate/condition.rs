@@ -1,8 +1,8 @@
-//! Conditions: comparisons with the data they demand, `and`, `or`, `unless`, `absent`.
+//! Conditions: comparisons with the guards that they need, `and`, `or`, `unless`, `absent`.
 //!
-//! Intuition: without data PromQL has no value, so nothing fires. Here a comparison may hold for the zero of
-//! missing data, and an unknown right side of `unless` hides the left side. In both places the condition
-//! demands data with `count(…) > 0`.
+//! Intuition: without data, PromQL has no value, so nothing fires. In streamgauge, missing data may count as zero
+//! and meet the comparison, and an unknown right side of `unless` hides the left side. In both cases, the
+//! translation adds a guard, `count(…) > 0`, which is false without data.
 
 use super::super::ast::{Matching, Node, Vector};
 use super::keys::Keys;
@@ -35,8 +35,8 @@ impl Translator<'_> {
         }
     }
 
-    /// Translates a condition. `is_negated`: it is the right side of `unless`, so it must be false instead of
-    /// unknown.
+    /// Translates a condition. `is_negated`: the condition is negated by `unless`, so without data it must be false,
+    /// not unknown.
     fn condition(&mut self, node: &Node, is_negated: bool) -> Met {
         match node {
             Node::Binary { op: op @ ("and" | "or" | "unless"), matching, left, right } => {
@@ -121,7 +121,7 @@ fn both(op: &'static str, a: Condition, b: Condition, matching: &Matching) -> Me
     Ok(Condition { text: format!("{left} {op} ({})", b.text), keys, op: Some(op) })
 }
 
-/// Returns the conditions that demand data, without duplicates.
+/// Returns the guards (`count(…) > 0`) of the leaves that need one, without duplicates.
 fn guards<'l>(
     leaves: impl Iterator<Item = &'l Leaf>,
     holds_at_zero: bool,

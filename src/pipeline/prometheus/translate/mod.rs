@@ -1,9 +1,8 @@
 //! Translates PromQL to the expression language, from a list of constructs that are known to be equivalent.
 //!
-//! Intuition: each construct has a branch here with the conditions of its equivalence; the documentation of
-//! [`super`] has the table of them.
-//! Invariant: a branch without such conditions refuses the construct; no branch copies a name that it does
-//! not know.
+//! Intuition: each construct has a branch here that checks under which conditions it is equivalent. The table in the
+//! documentation of [`super`] lists these conditions.
+//! Invariant: a construct without a known equivalent is refused; no branch copies a name that it does not know.
 //! Rejected: an approximate translation (a rule that fires for another reason is worse than a missing one,
 //! and nobody notices it).
 
@@ -78,10 +77,10 @@ pub(super) fn record(node: &Node, facts: &Facts) -> Result<Translation, String> 
 
 struct Translator<'f> {
     facts: &'f Facts,
-    /// Whether a record is translated. A record has no condition that could demand data, so its value must be
-    /// unknown without data.
+    /// Whether a record is translated. A record has no condition that could contain a guard, so its value itself
+    /// must be unknown without data.
     is_record: bool,
-    /// Labels of which a selector takes only one value.
+    /// Labels for which a selector has an `=` matcher, with the value of the matcher.
     fixed: BTreeMap<String, String>,
     out: Translation,
 }

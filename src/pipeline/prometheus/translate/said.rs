@@ -1,4 +1,4 @@
-//! A translated value, with the properties that its meaning depends on.
+//! A translated value, with the properties that decide whether a comparison with it needs a guard.
 //!
 //! Intuition: PromQL has no value without data. Here `rate`, `sum` and `count` are zero without data, and
 //! everything else is unknown. So each value carries the series it consists of, and a comparison decides
@@ -65,7 +65,7 @@ impl Value {
         }
     }
 
-    /// Returns the value after a function that need not keep zero.
+    /// Returns the value after a function that may map zero to another number.
     pub(super) fn through(self, text: String) -> Value {
         let leaves = self.leaves.into_iter().map(|leaf| Leaf { vanishes: false, ..leaf }).collect();
         Value { text, leaves, bare: None, number: None, ..self }

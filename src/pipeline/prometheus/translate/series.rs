@@ -42,7 +42,8 @@ impl Translator<'_> {
         }
     }
 
-    /// Returns whether the series is a recorded one, where its current values are read. Refuses a counter.
+    /// Checks a series whose current value is read: a counter is refused. Returns whether the series is a recorded
+    /// one.
     pub(super) fn gauge(&mut self, of: &Vector) -> Result<bool, String> {
         if self.is_record(of)? {
             return Ok(true);
@@ -104,7 +105,8 @@ impl Translator<'_> {
         self.leaf(&format!("quantile({q}, "), of, range, None)
     }
 
-    /// Makes the text from `head` and the selector. In a record, the value is unknown without data.
+    /// Builds the call from `head`, such as `sum(`, and the selector. In a record, the value is unknown without
+    /// data.
     pub(super) fn leaf(&self, head: &str, of: &Vector, window: Span, by: Option<&[String]>) -> Translated {
         let is_zero = matches!(head, "rate(" | "sum(" | "count(");
         let leaf = Leaf {
@@ -156,7 +158,7 @@ pub(super) fn labels(all: &[String]) -> Result<&[String], String> {
 const ADDED_UP: [&str; 5] =
     ["count_over_time", "sum_over_time", "increase", "min_over_time", "max_over_time"];
 
-/// Returns the head of the equivalent of a function over a range.
+/// Returns the start of the equivalent call, such as `sum(`, for a function over a range.
 fn over_range(name: &str) -> Option<&'static str> {
     Some(match name {
         "rate" => "rate(",
@@ -176,7 +178,7 @@ pub(super) fn is_over_range(name: &str) -> bool {
 }
 
 /// Checks a function over a range of a record. A record has a value when it changes and every 30 s, so only
-/// functions that do not weigh values are equivalent.
+/// functions whose result does not depend on the number of values are equivalent.
 fn recorded_range(name: &str, range: Span) -> Result<(), String> {
     match name {
         "min_over_time" | "max_over_time" | "last_over_time" if range >= NOW => Ok(()),

@@ -104,7 +104,7 @@ impl Translator<'_> {
                 self.quantile_over(q, of)
             }
             (_, [Node::Vector(of)]) if of.range.is_some() => self.over_range(name, of, None),
-            // For a known function, the problem of its range is the better reason.
+            // If the function is known, the error about its range explains more than an error about the function.
             (_, [inner @ (Node::Subquery(_) | Node::Moved(..))]) if super::series::is_over_range(name) => {
                 self.value(inner)
             }

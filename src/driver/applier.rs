@@ -507,6 +507,10 @@ impl Applier {
     }
 
     /// Returns the numbers of the first and the last record that are applied but not committed.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
     pub fn uncommitted(&self) -> (u64, u64) {
         (self.committed + 1, self.applied)
     }

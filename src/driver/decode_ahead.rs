@@ -68,14 +68,18 @@ impl DecodeAhead {
         let (to, _) = self.thread.get_or_insert_with(start);
         // The send fails only if the thread has panicked, because the thread otherwise ends when this value is
         // dropped.
-        self.is_busy = to.send(records).is_ok();
+        assert!(to.send(records).is_ok(), "the decoding thread has panicked");
+        self.is_busy = true;
     }
 
     /// Waits for the batch that was given and returns it; `None` if none was given.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         let is_busy = std::mem::take(&mut self.is_busy);
         let (_, from) = self.thread.as_ref().filter(|_| is_busy)?;
-        from.recv().ok()
+        let batch = from.recv();
+        // Its records would be missing without a word; a panic here is what decoding in this thread would have been.
+        assert!(batch.is_ok(), "the decoding thread has panicked");
+        batch.ok()
     }
 }
 

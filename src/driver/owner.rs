@@ -10,6 +10,7 @@
 
 use super::command::{Command, Publish, StartError};
 use super::monitor::PartitionMonitor;
+use super::outage::{self, Outage};
 use super::port_error::chain;
 use super::ports::{Clock, Feed, Outlet, OwnerStore, PortError, TransitionLog};
 use super::session::{Next, OwnerSession};
@@ -108,9 +109,20 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
                 Step::Stopped => break,
                 Step::Waiting(time) => self.parts.clock.pause(time),
             }
+            self.check_start()?;
         }
         self.is_starting = false;
         Ok(())
+    }
+
+    /// Fails if the wanted rules cannot be appended. Nobody is served yet who could be told to wait.
+    fn check_start(&self) -> Result<(), StartError> {
+        let is_wanting = self.session.as_ref().is_some_and(OwnerSession::is_wanting_rules);
+        let outages = self.parts.owner_metrics.outages.all();
+        match outages.into_iter().find(|outage| is_wanting && outage.what == outage::LOG) {
+            Some(Outage { place, error, .. }) => Err(PortError::Write { place, source: error.into() }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Returns the engine for reading, if this process owns the partition.

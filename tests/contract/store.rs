@@ -5,14 +5,15 @@ use super::{LEASE, embedded_feed, embedded_store, redis_store};
 use crate::edge::now_ms;
 use std::sync::{Arc, OnceLock};
 use streamgauge::adapters::embedded::Embedded;
-use streamgauge::core::Timestamp;
 use streamgauge::core::measure::histogram::layout::Digits;
 use streamgauge::core::measure::pane::{Pane, Sample, Shape};
 use streamgauge::core::measure::window::WindowSize;
 use streamgauge::core::vocab::identity::Labels;
+use streamgauge::core::vocab::limits::Limits;
 use streamgauge::core::vocab::series_info::{SeriesInfo, series_id};
 use streamgauge::core::vocab::severity::Severity;
 use streamgauge::core::vocab::unit::Unit;
+use streamgauge::core::{Engine, Timestamp};
 use streamgauge::driver::ports::{
     Answer, CatalogRow, Commit, Entry, Feed, Fence, Numbers, OutboxEntry, OwnerStore, Shown, Views, WindowAt,
     WindowRow,
@@ -49,6 +50,11 @@ fn transition(number: u64) -> OutboxEntry {
     OutboxEntry { number, severity: Severity::Warning, rule: "r".into(), json, actions: Vec::new() }
 }
 
+/// A snapshot whose checksum is right; a store may check it.
+fn snapshot() -> Vec<u8> {
+    streamgauge::wire::snapshot::encode(&Engine::new(Limits::default())).expect("memory")
+}
+
 /// The first commit of a partition.
 fn first() -> Commit {
     Commit {
@@ -57,7 +63,7 @@ fn first() -> Commit {
         catalog: vec![series()],
         transitions: vec![transition(1), transition(2)],
         numbered: Numbers { alerts: 2, ..Numbers::default() },
-        snapshot: Some(b"a snapshot".to_vec()),
+        snapshot: Some(snapshot()),
         ..Commit::default()
     }
 }
@@ -92,7 +98,7 @@ fn commits_whole<S: OwnerStore, V: Views>(mut open: impl FnMut() -> (S, V)) {
     let (mut store, views) = open();
     store.acquire().expect("reachable").expect("the lease was given back");
     let found = store.checkpoint().expect("readable");
-    assert_eq!((found.applied, found.snapshot), (5, Some((3, b"a snapshot".to_vec()))));
+    assert_eq!((found.applied, found.snapshot), (5, Some((3, snapshot()))));
     assert_eq!((found.numbered.alerts, found.outbox.len(), found.tries), (2, 0, 1));
     let corrected = [Some(window(&[1.0, 2.0, 9.0], 1)), Some(window(&[4.0], 0))];
     assert_eq!(store.windows(&wanted).expect("readable"), corrected);

@@ -322,3 +322,36 @@ fn bottlenecks_and_health_of_pipelines_are_told() {
     });
     assert_eq!(service.stop(), Some(0));
 }
+
+/// Goal: each acknowledged event counts, also those that arrive in large batches while rules change. Method: two
+/// senders of batches of more than 32 KiB, and a rule that is added and removed meanwhile.
+#[test]
+fn large_batches_count_while_rules_change() {
+    const BATCHES: u64 = 60;
+    const BATCH: u64 = 400;
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = start(&dir.path().join("data"), &rules(dir.path()));
+    let url = service.url.as_str();
+    let batch = |source: u64| {
+        let event = |n| json!({"type": "metric", "time": now_ms(), "source": format!("s-{source}"), "name": "x", "value": n});
+        Value::Array((0..BATCH).map(event).collect()).to_string()
+    };
+    std::thread::scope(|scope| {
+        let send = |source| (0..BATCHES).for_each(|_| drop(post(url, &batch(source)).expect("202")));
+        let senders = [0, 1].map(|source| scope.spawn(move || send(source)));
+        let rule =
+            json!({"id": "other", "expr": "max(x[1m]) by (source) > 5", "severity": "info"}).to_string();
+        while senders.iter().any(|sender| !sender.is_finished()) {
+            let added = answer::post(&format!("{url}/api/v1/rules"), &rule);
+            assert!(matches!(added.status, 202 | 409), "{added:?}");
+            ask(&service, &["rules", "remove", "other"]);
+        }
+    });
+    service.wait_for("/api/v1/windows?name=x&window=1m&from=-10m", |found| {
+        let counts =
+            found["windows"].as_array().into_iter().flatten().filter_map(|one| one["count"].as_u64());
+        counts.sum::<u64>() == 2 * BATCHES * BATCH
+    });
+    assert!(service.get("/metrics").contains("streamgauge_log_gaps_total 0"));
+    assert_eq!(service.stop(), Some(0));
+}

@@ -40,9 +40,12 @@ fn a_record_that_kills_is_left_out_after_a_few_deaths() {
         let note = if sent == 20 { "kills" } else { "" };
         let event = json!({"type": "metric", "time": now_ms(), "source": "s-0", "name": "latency_ms",
             "value": 1, "note": note, "id": format!("e-{sent}")});
-        match post(&service.url, &event.to_string()) {
-            Some(_) => sent += 1,
-            None => pause(),
+        // The process may die of the poison before it answers. A second copy would be a second poison record.
+        let is_answered = post(&service.url, &event.to_string()).is_some();
+        if is_answered || sent == 20 {
+            sent += 1;
+        } else {
+            pause();
         }
     }
     assert_eq!(deaths, 5, "two in the dark, three at the record");

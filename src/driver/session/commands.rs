@@ -85,6 +85,11 @@ impl OwnerSession {
         Inspect::new(&mut self.applier.engine)
     }
 
+    /// Returns whether rules wait to be appended.
+    pub(in crate::driver) fn is_wanting_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
     /// Puts these rules in force, once every record of the log is applied.
     pub(in crate::driver) fn want(&mut self, rules: RuleSet) {
         self.rules = Some(Wanted { rules, reply: None });

@@ -208,10 +208,9 @@ impl OwnerSession {
     /// decoded. Other records are returned undecoded.
     fn decoded(&mut self, records: Vec<Logged>, is_local: bool) -> Option<Vec<(Logged, Option<Decoded>)>> {
         let ready = self.ahead.take();
-        // A local log that was read to its end is not decoded ahead, because a question must see every acknowledged
-        // record applied.
-        let may_wait = !is_local || self.applier.taken() < self.caught_up_at;
-        let is_fast = self.poison_guard.is_fast() && may_wait;
+        // A local log is never decoded ahead, because a question must see every acknowledged record applied. The
+        // answer must not change within a session: a batch that is ready is lost if the next one is not given.
+        let is_fast = self.poison_guard.is_fast() && !is_local;
         if !records.is_empty() && is_fast && (ready.is_some() || DecodeAhead::is_worth(&records)) {
             self.ahead.give(records);
         } else if !records.is_empty() {
@@ -235,7 +234,8 @@ impl OwnerSession {
             if mutant::is(Mutant::WallTime) {
                 record.stamp = parts.clock.now();
             }
-            if self.poison_guard.names_next() && parts.store.attempt(&self.fence, record.seq)? >= DEATHS_MAX {
+            let is_named = record.seq > self.applier.committed() && self.poison_guard.names_next();
+            if is_named && parts.store.attempt(&self.fence, record.seq)? >= DEATHS_MAX {
                 tracing::error!(
                     seq = record.seq,
                     "several owners in a row died at this record; the worker skips it"

@@ -10,7 +10,8 @@
 
 use crate::core::vocab::time::{Span, Timestamp};
 
-/// Largest forward step of the wall clock that is followed at once.
+/// Largest forward step of the wall clock that [`Steady`] accepts immediately. It accepts a larger step only after
+/// the step has lasted for [`LASTS`].
 const STEP_MAX: Span = Span::from_mins(1);
 
 /// Time that a larger forward step must last.

@@ -81,8 +81,8 @@ impl Evaluation<'_> {
         let looked = self.looked_at(asked).ok_or_else(|| self.nothing_of(asked.current, self.target.key))?;
         self.expect_series(looked.0, looked.1)?;
         let now = self.aggregate_of(looked, asked.aggregate, self.target.at);
-        // A bound depends on the past alone, so it needs no current value. A line depends on the past
-        // alone, too, but no trend or forecast is reported once no more data arrives.
+        // `upper` and `lower` are computed from past windows alone, so they need no current value. `trend` and
+        // `forecast` also use past windows alone, but they return nothing once no more data arrives.
         let is_bound = matches!(asked.function, Function::Upper { .. } | Function::Lower { .. });
         let now = if is_bound { now.unwrap_or(0.0) } else { now? };
         let deployed = asked.per_version.map(|_| looked.1);

@@ -195,7 +195,8 @@ impl Pipeline {
         }
     }
 
-    /// Updates the places with a run that just had an event.
+    /// Updates the state of the pipeline, of the stage in `scope` and of the run after an accepted event of that
+    /// run.
     fn touch(&mut self, id: &Arc<str>, scope: Affected<'_>, moment: Moment<'_>) {
         self.whole.hear(moment);
         if let Affected::Stage(stage) = scope {

@@ -59,7 +59,8 @@ impl View {
         ((first, last), parts)
     }
 
-    /// Returns the open pane of the source, if it lies in this range of panes.
+    /// Returns the pane in `open`, which the source view has not yet handed on to this view, if its index is between
+    /// `first` and `last`.
     fn within<'a>(&self, open: Option<Open<'a>>, first: i64, last: i64) -> Option<&'a Trail> {
         let open = open.filter(|open| (first..=last).contains(&open.start.index(self.pane)));
         open.map(|open| open.trail)

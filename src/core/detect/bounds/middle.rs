@@ -76,7 +76,7 @@ impl Middle {
         }
     }
 
-    /// Keeps the bounds and resets the counts to those of no values.
+    /// Sets all counts to zero; the bounds stay.
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
         (self.below, self.above, self.inside, self.all) = (0, 0, 0, 0);

@@ -120,7 +120,7 @@ impl<F: Feed + TransitionLog + Outlet, S: OwnerStore, C: Clock> Owner<F, S, C> {
         let is_wanting = self.session.as_ref().is_some_and(OwnerSession::is_wanting_rules);
         let outages = self.parts.owner_metrics.outages.all();
         match outages.into_iter().find(|outage| is_wanting && outage.what == outage::LOG) {
-            Some(Outage { place, error, .. }) => Err(PortError::Write { place, source: error.into() }.into()),
+            Some(Outage { place, error, .. }) => Err(PortError::Lost { place, source: error.into() }.into()),
             None => Ok(()),
         }
     }

@@ -104,8 +104,12 @@ impl<C: Clock> Feed for EmbeddedFeed<C> {
         match appended {
             Ok(first) => (first..).take(entries.len()).map(Ok).collect(),
             Err(error) => {
-                let (place, text) = ("the data dir", chain(&error));
-                let again = || PortError::Write { place: place.into(), source: text.clone().into() };
+                // One error for each entry. Of a failed write, the text names the place and the remedy once.
+                let (place, text) = match error {
+                    PortError::Write { place, source } => (place, source.to_string()),
+                    other => ("the data dir".into(), chain(&other)),
+                };
+                let again = || PortError::Write { place: place.clone(), source: text.clone().into() };
                 entries.iter().map(|_| Err(again())).collect()
             }
         }
